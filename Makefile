@@ -1,0 +1,65 @@
+# What people and CI do with this project; `make` lists it. Paths are relative, so the checkout may stand in a path with spaces.
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+BROWSERS := chromium chromium-browser google-chrome
+
+.DEFAULT_GOAL := help
+.PHONY: help setup dev test check bench lock lock-java venv browser
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
+	@echo 'Options for the command behind a target go into ARGS: make dev ARGS="--registry"'
+
+setup: venv ## prepares .venv and the packaged Kafka; does nothing the second time
+	@$(BIN)/python -m bridge.local.artifacts kafka
+
+dev: setup ## the whole thing on this machine, until Ctrl-C
+	@$(BIN)/bridge dev $(ARGS)
+
+test: setup browser ## every test, on a real Kafka, a real registry and a real browser
+	@$(BIN)/python -m bridge.local.artifacts registry
+	$(BIN)/python -m pytest $(ARGS)
+
+check: venv ## style, types, layers, and whether the locks belong to pyproject.toml
+	$(BIN)/python locks/lock.py check
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: setup ## deliveries/s, events/s, latency and CPU, read back from Kafka
+	$(BIN)/python benchmarks/bench.py $(ARGS)
+
+lock: ## makes locks/*.txt from pyproject.toml; newer versions with ARGS=--upgrade
+	@set -e; folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
+	$(PYTHON) -m venv "$$folder"; "$$folder/bin/python" -m pip --disable-pip-version-check install --quiet uv; \
+	$(PYTHON) locks/lock.py write "$$folder/bin/uv" $(ARGS)
+
+lock-java: venv ## makes bridge/local/*.lock from the versions in bridge/local/artifacts.py
+	@$(BIN)/python -m bridge.local.artifacts lock
+
+# --no-compile: Python compiles what it imports when it does, and pip would compile everything, for 10 s.
+# made-from is written last and removed first: a venv without it was interrupted, and is made anew. So is one that was made
+# from another lock or in another place: its scripts hold its path.
+venv:
+	@set -e; made_from="$$(pwd) $$(sha256sum < locks/dev.txt)"; \
+	if [ "$$(cat .venv/made-from 2>/dev/null)" != "$$made_from" ] || ! $(BIN)/python -c '' 2>/dev/null; then \
+		$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+			{ echo 'Python 3.11 or newer is needed; say which with: make PYTHON=/path/to/python3' >&2; exit 1; }; \
+		rm -f .venv/made-from; \
+		echo 'making .venv from locks/dev.txt (once, and again when that changes)'; \
+		$(PYTHON) -m venv --clear .venv; \
+		$(PIP) install --no-compile --require-hashes -r locks/dev.txt; \
+		$(PIP) install --quiet --no-deps --no-build-isolation -e .; \
+		printf '%s\n' "$$made_from" > .venv/made-from; \
+	fi
+
+browser:
+	@for name in $(BROWSERS); do if command -v $$name >/dev/null; then exit 0; fi; done; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends chromium; \
+	else \
+		echo 'the tests in a browser need Chromium; get it with: sudo apt-get install -y chromium' >&2; exit 1; \
+	fi

@@ -1,0 +1,254 @@
+"""An event: what happened, to which account, with which customer, and the name it keeps across redeliveries.
+
+An item of messaging[] does not name its webhook field: the key it carries does. Only a change names it. Identity is per
+event, never per body or per message: an unsend, an edit or another reaction to one message is an event of its own, and a
+redelivery in another batch is not. Does no IO, reads no clock.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import msgspec
+
+from bridge.coercion import as_flag, as_id, as_long, as_milliseconds
+from bridge.jsontext import canonical
+from bridge.notification import Item, Note, Origin
+
+WEBHOOK_FIELD_OF_KEY = {
+    "message": "messages",
+    "message_edit": "message_edit",
+    "reaction": "message_reactions",
+    "postback": "messaging_postbacks",
+    "read": "messaging_seen",
+    "optin": "messaging_optins",
+    "pass_thread_control": "messaging_handover",
+    "take_thread_control": "messaging_handover",
+    "request_thread_control": "messaging_handover",
+    "app_roles": "messaging_handover",
+    "referral": "messaging_referral",
+}
+"""The webhook field of a messaging item by the first of these keys that it carries, in this order."""
+
+_KEY_ORDER = list(WEBHOOK_FIELD_OF_KEY)
+
+STANDBY = "standby"
+OTHER = "other"
+CHANGE_FIELDS = frozenset({"comments", "live_comments", "mentions", "story_insights"})
+MESSAGING_FIELDS = frozenset({*WEBHOOK_FIELD_OF_KEY.values(), STANDBY})
+WEBHOOK_FIELDS = (*dict.fromkeys(WEBHOOK_FIELD_OF_KEY.values()), STANDBY, *sorted(CHANGE_FIELDS), OTHER)
+"""Every webhook field that has a topic of events."""
+
+_IDENTITY_VERSION = "1"
+_EVENT_ID_DIGITS = 32
+_PARTY_BY_ENTRY = frozenset({"message", "message_edit", "reaction", "read"})
+"""Kinds that travel both ways: the account is the party that the entry names. All others come from the customer."""
+
+Object = dict[str, Any]
+"""A parsed JSON object; what its values are is for coercion to find out."""
+
+
+class Event(msgspec.Struct, frozen=True):
+    """What happened, as we publish it.
+
+    Attributes:
+        event_id: 32 hex digits, equal for every delivery of the same event.
+        webhook_field: the topic's field; ``other`` where no schema fits.
+        kind: the item's key, or the field that a change names; null where there is none.
+        origin: where the item stood.
+        entry_id, account_id, customer_id, sender_id, recipient_id: ids as strings; see contract "Items".
+        occurred_at: the item's timestamp, milliseconds since the Unix epoch.
+        sent_at: the entry's time, the same unit.
+        named_field: what a change named, where webhook_field is ``other``.
+        typed: the object that holds the typed part under Meta's own key; empty for ``other``.
+        raw: the item's JSON text as it arrived.
+    """
+
+    event_id: str
+    webhook_field: str
+    kind: str | None
+    origin: Origin
+    entry_id: str | None
+    account_id: str | None
+    customer_id: str | None
+    sender_id: str | None
+    recipient_id: str | None
+    occurred_at: int | None
+    sent_at: int | None
+    named_field: str | None
+    typed: Object
+    raw: bytes
+
+
+def describe(item: Item, notes: list[Note]) -> Event:
+    """Tell what an item says; what is odd about it goes to ``notes``."""
+    value = item.value
+    if type(value) is not dict or item.origin == "entry":
+        return _event(item, OTHER, kind=None, account_id=item.entry_id)
+    if item.origin != "changes":
+        return _messaging(item, value, notes, standby=item.origin == STANDBY)
+    named = value["field"] if type(value.get("field")) is str else None
+    inner = value.get("value")
+    if type(inner) is dict and named in MESSAGING_FIELDS:
+        return _messaging(item, inner, notes, standby=named == STANDBY, named_field=named)
+    return _change(item, value, inner, named, notes)
+
+
+def _messaging(item: Item, value: Object, notes: list[Note], *, standby: bool, named_field: str | None = None) -> Event:
+    """Read a messaging item, which a change of the dashboard's Test button carries as its value."""
+    keys = [key for key in value if key in WEBHOOK_FIELD_OF_KEY and value[key] is not None]
+    if len(keys) > 1:
+        keys.sort(key=_KEY_ORDER.index)
+    kind = keys[0] if keys else None
+    part = value[kind] if kind else {}
+    if type(part) is not dict:
+        notes.append(Note("wrong_type", str(kind)))
+        webhook_field = OTHER
+    elif standby:
+        webhook_field = STANDBY
+    else:
+        webhook_field = WEBHOOK_FIELD_OF_KEY[kind] if kind else OTHER
+    if len(keys) > 1:  # A referral beside a message is typed in the message's record; any other second key is not.
+        typed_beside = {"referral"} if kind == "message" else set()
+        notes.extend(Note("second_key", f"{kind}+{second}") for second in keys[1:] if second not in typed_beside)
+    sender_id, recipient_id = _party(value, "sender", notes), _party(value, "recipient", notes)
+    echo = kind == "message" and type(part) is dict and as_flag(part.get("is_echo")) is True
+    account_id = _account(kind, item.entry_id, sender_id, recipient_id, echo=echo)
+    occurred_at = _occurred_at(value, notes)
+    return _event(
+        item,
+        webhook_field,
+        kind=kind,
+        account_id=account_id,
+        customer_id=sender_id if sender_id not in {None, account_id} else recipient_id,
+        sender_id=sender_id,
+        recipient_id=recipient_id,
+        occurred_at=occurred_at,
+        named_field=named_field if webhook_field == OTHER else None,
+        typed=value if webhook_field != OTHER else {},
+        identity=_identity(kind, part, occurred_at) if type(part) is dict else None,
+        under=None if named_field is None else "value",
+    )
+
+
+def _change(item: Item, change: Object, value: object, named: str | None, notes: list[Note]) -> Event:
+    """Read a change by the webhook field that it names."""
+    fits = type(value) is dict and named in CHANGE_FIELDS
+    if named in CHANGE_FIELDS and not fits:
+        notes.append(Note("wrong_type", f"{named}.value"))
+    who = value.get("from") if type(value) is dict else None
+    return _event(
+        item,
+        named if fits and named else OTHER,
+        kind=named,
+        account_id=item.entry_id,
+        customer_id=as_id(who.get("id")) if type(who) is dict else None,
+        occurred_at=_occurred_at(change, notes),
+        named_field=None if fits else named,
+        typed=change if fits else {},
+        identity=_identity(named, value, None) if type(value) is dict and named in CHANGE_FIELDS else None,
+    )
+
+
+def _event(
+    item: Item,
+    webhook_field: str,
+    *,
+    kind: str | None,
+    account_id: str | None,
+    customer_id: str | None = None,
+    sender_id: str | None = None,
+    recipient_id: str | None = None,
+    occurred_at: int | None = None,
+    named_field: str | None = None,
+    typed: Object | None = None,
+    identity: list[object] | None = None,
+    under: str | None = None,
+) -> Event:
+    if customer_id == account_id:
+        customer_id = None
+    if identity is None:
+        only = ("field", "value") if item.flat and under is None else ()
+        identity = [hashlib.sha256(canonical(item.raw, only=only, under=under)).hexdigest()]
+    named = [_IDENTITY_VERSION, webhook_field, account_id, customer_id, kind, *identity]
+    return Event(
+        event_id=hashlib.sha256(_json(named)).hexdigest()[:_EVENT_ID_DIGITS],
+        webhook_field=webhook_field,
+        kind=kind,
+        origin=item.origin,
+        entry_id=item.entry_id,
+        account_id=account_id,
+        customer_id=customer_id,
+        sender_id=sender_id,
+        recipient_id=recipient_id,
+        occurred_at=occurred_at,
+        sent_at=item.sent_at,
+        named_field=named_field,
+        typed=typed or {},
+        raw=item.raw,
+    )
+
+
+def _account(
+    kind: str | None, entry_id: str | None, sender_id: str | None, recipient_id: str | None, *, echo: bool
+) -> str | None:
+    if kind in _PARTY_BY_ENTRY:
+        if entry_id is not None and entry_id in (sender_id, recipient_id):
+            return entry_id
+        if echo:
+            return sender_id if sender_id is not None else entry_id
+    return recipient_id if recipient_id is not None else entry_id
+
+
+def _identity(kind: str | None, part: Object, occurred_at: int | None) -> list[object] | None:
+    """What names an event of this kind; None where only its canonical form does."""
+    mid = as_id(part.get("mid"))
+    identity: list[object] | None = None
+    if kind == "postback":
+        identity = [mid] if mid is not None else [None, occurred_at, _text(part, "payload")]
+    elif kind == "referral":
+        identity = [occurred_at, _text(part, "ref"), _text(part, "source")]
+    elif kind in {"comments", "live_comments"}:
+        own_id, comment_id = as_id(part.get("id")), as_id(part.get("comment_id"))
+        identity = [own_id or comment_id] if own_id or comment_id else None
+    elif mid is None:
+        identity = None
+    elif kind == "message":
+        identity = [mid, as_flag(part.get("is_deleted"))]
+    elif kind == "read":
+        identity = [mid, occurred_at]
+    elif kind == "reaction":
+        identity = [mid, _text(part, "action"), _text(part, "reaction"), _text(part, "emoji"), occurred_at]
+    elif kind == "message_edit":
+        identity = [mid, as_long(part.get("num_edit"))]
+    return identity
+
+
+def _occurred_at(value: Object, notes: list[Note]) -> int | None:
+    timestamp = value.get("timestamp")
+    if timestamp is None:
+        return None
+    occurred_at = as_milliseconds(timestamp)
+    if occurred_at is None:
+        notes.append(Note("wrong_type", "timestamp"))
+    return occurred_at
+
+
+def _party(value: Object, role: str, notes: list[Note]) -> str | None:
+    party = value.get(role)
+    if party is None:
+        return None
+    party_id = as_id(party.get("id")) if type(party) is dict else None
+    if party_id is None:
+        notes.append(Note("wrong_type", f"{role}.id"))
+    return party_id
+
+
+def _text(part: Object, key: str) -> str | None:
+    value = part.get(key)
+    return value if type(value) is str else None
+
+
+_json = msgspec.json.Encoder().encode
+"""Byte-equal to json.dumps(…, ensure_ascii=False, separators=(",", ":")) for strings, whole numbers, flags and null."""

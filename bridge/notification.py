@@ -1,0 +1,201 @@
+"""A notification: the parsed body, split into the items that become records. Does no IO, reads no clock.
+
+The shapes (developers.facebook.com/docs/graph-api/webhooks/getting-started and the Instagram reference, read 2026-11-22):
+``{object, entry: [{id, time, messaging: […], standby: […], changes: [{field, value}, …]}, …]}``; the flat form puts
+``field`` and ``value`` into the entry, the bare form is a lone ``{field, value}``, and a body may be an array of these.
+
+Every item keeps its exact bytes. The envelope is read twice at most: by msgspec, whose Raw hands out slices, and, where
+msgspec refuses what JSON allows (a lone surrogate, 1e999) or the nesting looks deep, by a scanner on the standard
+library's json. Both give the same items (tests/properties); only the first is fast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Literal, NamedTuple, TypeVar
+
+import msgspec
+
+from bridge.coercion import as_id, as_milliseconds
+from bridge.errors import NotUtf8, Unreadable, UnsupportedObject, WrongShape
+from bridge.jsontext import CAREFUL, DEPTH_MAX, FAST, WHITESPACE, Scanner, Slice, check, openings
+
+_ENVELOPE_DEPTH = 5
+"""An array of notifications, the body, its entry array, an entry, its messaging array: what may lie above an item."""
+
+_BODY_KEYS = frozenset({"object", "entry"})
+_ENTRY_KEYS = frozenset({"id", "time", "messaging", "standby", "changes", "field", "value"})
+
+Origin = Literal["messaging", "standby", "changes", "entry"]
+_Array = Literal["messaging", "standby", "changes"]
+_ARRAYS: tuple[_Array, ...] = ("messaging", "standby", "changes")
+_Scalar = TypeVar("_Scalar", str, int)
+
+
+class Note(NamedTuple):
+    """Something unexpected that was kept anyway; counted, never fatal.
+
+    ``kind`` is ``unknown_key``, ``wrong_type``, ``second_key`` or ``empty``; ``path`` is made of Meta's keys and ``[]``.
+    """
+
+    kind: str
+    path: str
+
+
+class Item(msgspec.Struct, frozen=True):
+    """One element of messaging[], standby[] or changes[], one flat or bare change, or an entry that holds none.
+
+    Attributes:
+        origin: where it stood; bare and flat changes are ``changes``.
+        raw: its JSON text, sliced from the body: the array element, the flat form's entry, the bare form's body.
+        value: the same, parsed; lone surrogates are U+FFFD. Of a flat form only its ``field`` and ``value``.
+        entry_id: the entry's id; null for a bare form.
+        sent_at: the entry's time, milliseconds since the Unix epoch.
+        flat: the change stands in the entry itself, so ``raw`` holds more than the item.
+    """
+
+    origin: Origin
+    raw: bytes
+    value: object
+    entry_id: str | None
+    sent_at: int | None
+    flat: bool = False
+
+
+class UnreadablePart(msgspec.Struct, frozen=True):
+    """An element of an array of notifications that is none; its neighbours are read."""
+
+    raw: bytes
+    error: Unreadable
+
+
+class Notification(msgspec.Struct, frozen=True):
+    """What a body holds, in the order in which it stood."""
+
+    items: list[Item]
+    unreadable: list[UnreadablePart]
+    notes: list[Note]
+
+
+def parse(body: bytes) -> Notification:
+    """Read a body into its items.
+
+    Raises:
+        NotUtf8, NotJson, NestedTooDeep, WrongShape, UnsupportedObject: nothing of it can be read.
+    """
+    if not body.isascii():
+        try:
+            body.decode()
+        except UnicodeDecodeError as error:
+            raise NotUtf8(f"invalid UTF-8 at byte {error.start}") from None
+    brackets = openings(body)
+    maybe_deep = brackets > DEPTH_MAX
+    reader = _Reader(FAST, count_brackets=maybe_deep)
+    try:
+        found = reader.read(body)
+        if not maybe_deep or reader.shallow_brackets == brackets:
+            return found
+    except Unreadable:
+        if not maybe_deep:
+            raise
+    except (msgspec.DecodeError, RecursionError):
+        pass
+    # What msgspec refuses may still be JSON, and brackets that no item accounts for may nest: the careful scanner decides.
+    text = body.strip(WHITESPACE)
+    check(text)
+    return _Reader(CAREFUL).read(text)
+
+
+class _Reader:
+    """Walks one body with one scanner."""
+
+    def __init__(self, scan: Scanner, *, count_brackets: bool = False) -> None:
+        self._scan = scan
+        self._count_brackets = count_brackets
+        self.shallow_brackets = 0
+        """Opening brackets in places that are certainly not too deep: the envelope's own, and those of small items."""
+        self._found = Notification(items=[], unreadable=[], notes=[])
+
+    def read(self, body: bytes) -> Notification:
+        several = self._scan.elements(body) if body.lstrip(WHITESPACE)[:1] == b"[" else None
+        if several is None:
+            self._notification(body)
+            return self._found
+        self.shallow_brackets += 1
+        for element in several:
+            try:
+                self._notification(element)
+            except Unreadable as error:
+                self._found.unreadable.append(UnreadablePart(raw=bytes(element), error=error))
+        if not several:
+            self._note("empty", "[]")
+        return self._found
+
+    def _notification(self, text: Slice) -> None:
+        body = self._scan.members(text)
+        if body is None:
+            raise WrongShape("neither an object nor an array")
+        if "entry" not in body and "field" in body and "value" in body:
+            raw = bytes(text).strip(WHITESPACE)
+            self._found.items.append(Item("changes", raw, self._scan.value(text), entry_id=None, sent_at=None))
+            return
+        if "object" not in body or self._scan.value(body["object"]) != "instagram":
+            raise UnsupportedObject("object is missing or not instagram")
+        entries = self._scan.elements(body["entry"]) if "entry" in body else None
+        if entries is None:
+            raise WrongShape("entry is missing or no array")
+        self.shallow_brackets += 2
+        self._unknown_keys(body, _BODY_KEYS, "")
+        if not entries:
+            self._note("empty", "entry")
+        for entry in entries:
+            self._entry(entry)
+
+    def _entry(self, text: Slice) -> None:
+        items = self._found.items
+        before = len(items)
+        entry = self._scan.members(text)
+        entry_id = sent_at = None
+        if entry is not None:
+            self.shallow_brackets += 1
+            entry_id = self._scalar(entry, "id", as_id)
+            sent_at = self._scalar(entry, "time", as_milliseconds)
+            for origin in _ARRAYS:
+                if origin in entry:
+                    self._array(entry[origin], origin, entry_id, sent_at)
+            if "field" in entry and "value" in entry:
+                change = {key: self._scan.value(entry[key]) for key in ("field", "value")}
+                items.append(Item("changes", bytes(text), change, entry_id, sent_at, flat=True))
+            self._unknown_keys(entry, _ENTRY_KEYS, "entry[].")
+        if len(items) == before:
+            self._note("empty", "entry[]")
+            items.append(Item("entry", bytes(text), self._scan.value(text), entry_id, sent_at))
+
+    def _array(self, text: Slice, origin: _Array, entry_id: str | None, sent_at: int | None) -> None:
+        elements = self._scan.elements(text)
+        if elements is None:
+            self._note("wrong_type", f"entry[].{origin}")
+            return
+        self.shallow_brackets += 1
+        for element in elements:
+            raw = bytes(element)
+            if self._count_brackets and (brackets := openings(raw)) <= DEPTH_MAX - _ENVELOPE_DEPTH:
+                self.shallow_brackets += brackets
+            self._found.items.append(Item(origin, raw, self._scan.value(element), entry_id, sent_at))
+
+    def _scalar(
+        self, entry: Mapping[str, Slice], key: str, coerce: Callable[[object], _Scalar | None]
+    ) -> _Scalar | None:
+        value = self._scan.value(entry[key]) if key in entry else None
+        scalar = None if value is None else coerce(value)
+        if scalar is None and value is not None:
+            self._note("wrong_type", f"entry[].{key}")
+        return scalar
+
+    def _unknown_keys(self, members: Mapping[str, Slice], known: frozenset[str], path: str) -> None:
+        if not known.issuperset(members):
+            for key in members.keys() - known:
+                self._note("unknown_key", path + key)
+
+    def _note(self, kind: str, path: str) -> None:
+        self._found.notes.append(Note(kind, path))

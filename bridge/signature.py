@@ -1,0 +1,75 @@
+"""X-Hub-Signature-256: which live app secret signed these bytes. Does no IO, reads no clock.
+
+Meta signs the body as it goes over the wire: ``sha256=`` and the hex HMAC-SHA256 of the raw bytes, keyed with the app
+secret (developers.facebook.com/docs/graph-api/webhooks/getting-started, "Validating Payloads", read 2026-11-22).
+An app that uses Instagram Login signs with the *Instagram* app secret, a Page-routed one with the Meta app secret, so more
+than one secret is live even when none is being rotated.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+from collections.abc import Sequence
+
+import msgspec
+
+from bridge.errors import SignatureMalformed, SignatureMismatch, SignatureMissing, SignatureRepeated
+
+_SIGNATURE = re.compile(r"sha256=([0-9a-fA-F]{64})", re.ASCII)
+
+
+class AppSecret(msgspec.Struct, frozen=True):
+    """A live app secret under its label; the label is the operator's, never derived from the secret.
+
+    Attributes:
+        label: what logs, metrics and dead letters show.
+        key: the secret's bytes.
+    """
+
+    label: str
+    key: bytes
+
+    def __repr__(self) -> str:
+        return f"AppSecret(label={self.label!r})"
+
+
+def claimed_digest(signatures: Sequence[str]) -> bytes:
+    """The digest that the header claims, for a look before the body is read; arguments and errors as `authenticate`'s."""
+    if not signatures:
+        raise SignatureMissing("no X-Hub-Signature-256 header")
+    if len(signatures) > 1:
+        raise SignatureRepeated("more than one X-Hub-Signature-256 header")
+    match = _SIGNATURE.fullmatch(signatures[0])
+    if match is None:
+        raise SignatureMalformed("X-Hub-Signature-256 is not sha256= and 64 hex digits")
+    return bytes.fromhex(match[1])
+
+
+def authenticate(body: bytes, *, signatures: Sequence[str], app_secrets: Sequence[AppSecret]) -> str:
+    """Tell which app secret signed the body.
+
+    Every live secret is tried, whichever matches: the time taken does not tell which one did.
+
+    Args:
+        body: the bytes as received.
+        signatures: every value of the X-Hub-Signature-256 header.
+        app_secrets: the live secrets, at least one.
+
+    Returns:
+        The label of the secret that matched (of the first, should two be equal).
+
+    Raises:
+        SignatureMissing: the header is not there.
+        SignatureRepeated: it is there more than once.
+        SignatureMalformed: it is not ``sha256=`` and 64 hex digits.
+        SignatureMismatch: no live secret gives this signature.
+    """
+    claimed = claimed_digest(signatures)
+    matched = None
+    for secret in app_secrets:
+        if hmac.compare_digest(hmac.digest(secret.key, body, "sha256"), claimed) and matched is None:
+            matched = secret.label
+    if matched is None:
+        raise SignatureMismatch("no live app secret gives this signature over these bytes")
+    return matched
