@@ -1,0 +1,1 @@
+"""One module per ``bridge`` command, each with a click command named ``command``."""

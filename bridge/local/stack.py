@@ -1,0 +1,203 @@
+"""The whole thing on one machine: broker, registry, topics, ingress, consumers, page, and the stand-in for Meta."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+
+import aiohttp
+import msgspec
+
+from bridge.errors import Misconfigured
+from bridge.local.child import Child
+from bridge.local.choice import DOCKER, choose_kafka, choose_registry
+from bridge.local.jvm import free_port, is_free
+from bridge.local.service import Service
+
+READY_DEADLINE_S = 60.0
+"""For one of our programs to serve; it takes one or two seconds, a busy machine ten times that."""
+
+_POLL_INTERVAL_S = 0.05
+_REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=2)
+_OWNER_ONLY = 0o600
+
+RULES = """\
+# What the sample auto-reply consumer would answer; the first rule that matches wins.
+version: 1
+rules:
+  - name: hello
+    when: {text_contains: [hello, hi]}
+    reply: {text: "Hi! How can we help?"}
+  - name: rest
+    when: {any_message: true}
+    reply: {text: "Thank you, we will be with you shortly."}
+"""
+
+
+class Options(msgspec.Struct, frozen=True):
+    """What `bridge dev` was asked for.
+
+    Attributes:
+        kafka: ``HOST:PORT``, ``docker``, or None for the packaged broker.
+        registry: whether to run one.
+        port: of the ingress, when it is free.
+        port_asked: whether a person named the port, so that another one would be wrong.
+        rate: deliveries a second of simulated traffic; 0 is none.
+        data: folder for the broker's data, secrets and logs.
+    """
+
+    kafka: str | None
+    registry: bool
+    port: int
+    port_asked: bool
+    rate: float
+    data: Path
+
+
+class Stack(msgspec.Struct, frozen=True):
+    """What runs, and where.
+
+    Attributes:
+        ingress, management, page: URLs.
+        services: what was taken as broker and registry, a line each.
+        children: our programs; any of them ending is a failure.
+        app_secret: the secret that deliveries are signed with.
+        bootstrap_servers: the broker.
+    """
+
+    ingress: str
+    management: str
+    page: str
+    services: list[str]
+    children: list[Child]
+    app_secret: str
+    verify_token: str
+    bootstrap_servers: str
+
+
+@contextlib.asynccontextmanager
+async def running(options: Options, tell: Callable[[str], None]) -> AsyncIterator[Stack]:
+    """Start everything in order, and stop it in reverse.
+
+    Args:
+        options: what to run.
+        tell: takes one line for every step that takes longer than a moment.
+
+    Raises:
+        Misconfigured: a part does not come up; what ran is stopped.
+    """
+    data = options.data.absolute()
+    data.mkdir(parents=True, exist_ok=True)
+    if options.port_asked and not is_free(options.port):
+        raise Misconfigured(f"port {options.port} is taken: name another with --port, or stop what listens there")
+    async with contextlib.AsyncExitStack() as exits:
+        services, reach = await _services(options, data, exits, tell)
+        ports = [free_port(usual) for usual in (options.port, 8081, 8082)]
+        stack = Stack(
+            ingress=f"http://127.0.0.1:{ports[0]}/webhooks/instagram",
+            management=f"http://127.0.0.1:{ports[1]}",
+            page=f"http://127.0.0.1:{ports[2]}/",
+            services=[service.description for service in services],
+            children=[],
+            app_secret=_kept_secret(data / "app-secret"),
+            verify_token=_kept_secret(data / "verify-token"),
+            bootstrap_servers=reach["KAFKA_BOOTSTRAP_SERVERS"],
+        )
+        bridge = {f"BRIDGE_{name}": value for name, value in reach.items()} | {
+            "BRIDGE_APP_SECRETS": f"dev={stack.app_secret}",
+            "BRIDGE_VERIFY_TOKEN": stack.verify_token,
+            "BRIDGE_PORT": str(ports[0]),
+            "BRIDGE_MANAGEMENT_PORT": str(ports[1]),
+            "BRIDGE_TOPIC_REPLICATION_FACTOR": "1",
+            "BRIDGE_SPOOL_DIR": str(data / "spool"),
+        }
+        tell("creating topics")
+        await _child("topics", ("-m", "bridge", "topics", "apply"), bridge, data).run()
+        if options.registry:
+            await _child("schemas", ("-m", "bridge", "schemas", "register"), bridge, data).run()
+        tell("starting the ingress and the consumers")
+        analytics = {f"ANALYTICS_{name}": value for name, value in reach.items()} | {"ANALYTICS_PORT": str(ports[2])}
+        auto_reply = {f"AUTO_REPLY_{name}": value for name, value in reach.items()} | {
+            "AUTO_REPLY_RULES": str(_kept_rules(data / "rules.yaml"))
+        }
+        await _begin(_child("ingress", ("-m", "bridge", "serve"), bridge, data), stack, exits)
+        await _begin(_child("analytics", ("-m", "consumers.analytics"), analytics, data), stack, exits)
+        await _begin(_child("auto-reply", ("-m", "consumers.auto_reply"), auto_reply, data), stack, exits)
+        await _until_serving(stack.children[0], f"{stack.management}/readyz")
+        await _until_serving(stack.children[1], stack.page)
+        if options.rate:
+            simulate = ("-m", "bridge", "simulate", "--url", stack.ingress, "--rate", f"{options.rate:g}")
+            await _begin(_child("simulate", simulate, bridge, data), stack, exits)
+        yield stack
+        tell("stopping")
+
+
+async def _services(
+    options: Options, data: Path, exits: contextlib.AsyncExitStack, tell: Callable[[str], None]
+) -> tuple[list[Service], dict[str, str]]:
+    """Start broker and registry; how to reach them is the same for the bridge and the consumers, but for the prefix."""
+    tell("starting Kafka")
+    broker = choose_kafka(options.kafka, data_dir=data)
+    await exits.enter_async_context(broker)
+    if not options.registry:
+        return [broker], {"KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap_servers}
+    tell("starting the schema registry")
+    registry = choose_registry(options.kafka if options.kafka == DOCKER else None, data_dir=data)
+    await exits.enter_async_context(registry)
+    reach = {"KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap_servers, "SCHEMA_REGISTRY_URL": registry.url}
+    return [broker, registry], reach
+
+
+async def _begin(child: Child, stack: Stack, exits: contextlib.AsyncExitStack) -> None:
+    await child.begin()
+    exits.push_async_callback(child.stop)
+    stack.children.append(child)
+
+
+def _child(name: str, arguments: Sequence[str], environment: dict[str, str], data: Path) -> Child:
+    """A child that knows nothing of settings that stand in our own environment for something else."""
+    ours = ("BRIDGE_", "ANALYTICS_", "AUTO_REPLY_")
+    inherited = {variable: value for variable, value in os.environ.items() if not variable.startswith(ours)}
+    return Child(name, *arguments, log=data / f"{name}.log", environment=inherited | environment)
+
+
+async def _until_serving(child: Child, url: str) -> None:
+    """Wait until it answers 200, or say why it never will."""
+    ended = asyncio.create_task(child.ended())
+    try:
+        async with asyncio.timeout(READY_DEADLINE_S), aiohttp.ClientSession(timeout=_REQUEST_TIMEOUT) as session:
+            while not await _answers(session, url):
+                await asyncio.wait({ended}, timeout=_POLL_INTERVAL_S)
+                if ended.done():
+                    ended.result()
+    except TimeoutError:
+        raise Misconfigured(f"{child.name} did not serve {url} in time; its log: {child.log}") from None
+    finally:
+        ended.cancel()
+
+
+async def _answers(session: aiohttp.ClientSession, url: str) -> bool:
+    try:
+        async with session.get(url) as answer:
+            return answer.status == 200  # noqa: PLR2004 - HTTP's OK
+    except (aiohttp.ClientError, TimeoutError):
+        return False
+
+
+def _kept_secret(path: Path) -> str:
+    """A secret of this data folder, made once; only its owner may read it."""
+    if not path.exists():
+        path.touch(_OWNER_ONLY)
+        path.write_text(secrets.token_hex(16), "utf-8")
+    return path.read_text("utf-8").strip()
+
+
+def _kept_rules(path: Path) -> Path:
+    """The rules of the sample consumer, made once, for a person to edit."""
+    if not path.exists():
+        path.write_text(RULES, "utf-8")
+    return path
