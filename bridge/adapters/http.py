@@ -1,0 +1,373 @@
+"""One connection of HTTP/1.1, on aiohttp's own C request parser: requests in order, answers in order, bounds on all.
+
+The parser (llhttp) refuses what could be read in two ways: two lengths, a length with chunks, bare LF, obs-fold, NUL, two
+hosts, more than 128 headers or 8190 bytes a line. Its Python interface is private: aiohttp is pinned to one minor version,
+and tests/http holds everything that this file promises.
+
+A connection is read one request at a time; a pipelined one waits for the answer before it. Every state has a deadline,
+which the service looks at once a second for all connections together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from email.utils import formatdate
+from functools import lru_cache
+from typing import Protocol
+
+from aiohttp.base_protocol import BaseProtocol
+from aiohttp.http import HttpVersion10, HttpVersion11
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.http_parser import HttpRequestParser, RawRequestMessage
+from aiohttp.streams import StreamReader
+from multidict import MultiMapping
+
+from bridge.errors import (
+    BadRequest,
+    BodyTooLarge,
+    ExpectationFailed,
+    MethodNotAllowed,
+    Overloaded,
+    Refused,
+    RequestTooSlow,
+)
+from bridge.intake import Acknowledger
+
+CONNECTIONS_MAX = 10_000
+"""Open at one time; one more is told to come back. 10,000 idle ones take about 150 MB."""
+
+HEAD_TIMEOUT_S = 10.0
+"""For a request's line and headers, from its first byte. nginx gives a body's next byte 60 s and is often set to 10."""
+
+BODY_TIMEOUT_S = 10.0
+"""For a whole body: 16 MiB at 13 Mbit/s. Meta itself gives up after five seconds."""
+
+IDLE_TIMEOUT_S = 75.0
+"""For the next request on a connection; above the usual 60 s of load balancers, so that they close first (nginx's default)."""
+
+WRITE_TIMEOUT_S = 10.0
+"""For a client to read its answers while our write buffer is full."""
+
+LINGER_TIMEOUT_S = 2.0
+"""For a refused upload to be thrown away: closing at once would reset the connection and lose the answer (RFC 9112 9.6)."""
+
+PIPELINED_MAX = 16
+"""Requests read ahead of their turn; then the client has to wait. Meta pipelines none."""
+
+_READ_BYTES = 1024 * 1024
+"""Over what one read of the transport brings, so that the parser never pauses: bodies are taken from it after every read."""
+
+_VERSIONS = (HttpVersion11, HttpVersion10)
+_NEVER = float("inf")
+_REASONS = {
+    200: "OK",
+    400: "Bad Request",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    408: "Request Timeout",
+    413: "Content Too Large",
+    415: "Unsupported Media Type",
+    417: "Expectation Failed",
+    503: "Service Unavailable",
+}
+_STATUS_LINES = {status: f"HTTP/1.1 {status} {reason}\r\n".encode() for status, reason in _REASONS.items()}
+_COMMON = b"Server: instagram-bridge\r\nContent-Type: text/plain\r\nX-Content-Type-Options: nosniff\r\n"
+"""On every answer. The name without a version: aiohttp's default tells its own and Python's."""
+
+
+class Request:
+    """A request's head, and its body as far as it has arrived.
+
+    Attributes:
+        method, path: as on the request line; the path with its query.
+        headers: case-insensitive, repeated ones kept.
+        declared_bytes: Content-Length; 0 without one.
+        delivery_id: given by the service to what is a delivery; sent with the answer.
+    """
+
+    __slots__ = ("body", "declared_bytes", "delivery_id", "headers", "message", "method", "path")
+
+    def __init__(self, message: RawRequestMessage, body: StreamReader) -> None:
+        self.message = message
+        self.method = message.method
+        self.path = message.path
+        self.headers = message.headers
+        self.declared_bytes = int(self.headers.get("Content-Length", 0))
+        self.body = body
+        self.delivery_id: str | None = None
+
+    @property
+    def query(self) -> MultiMapping[str]:
+        """The query's parameters, decoded."""
+        return self.message.url.query
+
+
+class Service(Protocol):
+    """What a connection serves; `bridge.adapters.webhook` keeps it."""
+
+    connections: set[Connection]
+    stopping: bool
+    body_bytes_max: int
+    hold: Callable[[int], None]
+    release: Callable[[int], None]
+
+    def begin(self, request: Request) -> bytes | None:
+        """Look at a head: the text to answer 200 with, or None when the body is to be read; raises Refused."""
+
+    def take(self, request: Request, body: bytes, answered: Callable[[Acknowledger | Refused], None]) -> None:
+        """Take a whole body; ``answered`` is called once, maybe before this returns; raises Refused."""
+
+    def refused(self, request: Request | None, refused: Refused) -> None:
+        """Hear of a refusal; ``request`` is None when there was no HTTP to read."""
+
+
+class Connection(BaseProtocol):
+    """One client. Its requests are taken one by one: read, handed over, answered; then the next.
+
+    Attributes:
+        deadline: when `expire` is due, by the loop's clock.
+    """
+
+    def __init__(self, service: Service, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
+        self._http = HttpRequestParser(self, loop, _READ_BYTES, auto_decompress=False, max_msg_queue_size=PIPELINED_MAX)
+        self._service = service
+        self._requests: deque[tuple[RawRequestMessage, StreamReader]] = deque()
+        self._request: Request | None = None  # whose body is being read, or whose answer is awaited
+        self._chunks: list[bytes] = []
+        self._held_bytes = 0
+        self._in_head = False  # some of a request's head has arrived, and nothing is known of it yet
+        self._malformed = False  # what arrives after the requests at hand is not HTTP
+        self._awaiting = False  # the service has the body
+        self._advancing = False
+        self._ending = False  # the client sends no more
+        self._lingering = False  # answered for the last time; what still arrives is thrown away
+        self.deadline = _NEVER
+
+    # What the transport tells.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin, unless there are too many already."""
+        super().connection_made(transport)
+        if len(self._service.connections) >= CONNECTIONS_MAX:
+            self._refuse(Overloaded("too many connections"))
+            return
+        self._service.connections.add(self)
+        self.deadline = self._loop.time() + IDLE_TIMEOUT_S
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Forget what was not handed over; an answer that is still awaited will find no transport."""
+        super().connection_lost(exc)
+        self.transport = None
+        self._service.connections.discard(self)
+        self._requests.clear()
+        if not self._awaiting:
+            self._release()
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what arrived, and go on as far as it allows."""
+        if self._lingering or self._malformed:
+            return
+        try:
+            messages, _, _ = self._http.feed_data(data)
+        except HttpProcessingError:
+            self._malformed = True  # said when its turn comes: the requests before it are whole
+        else:
+            if messages:
+                self._requests.extend(messages)
+                if len(self._requests) >= PIPELINED_MAX and self.transport is not None:
+                    self.transport.pause_reading()
+            elif self._request is None and not self._in_head:
+                self._in_head = True
+                self.deadline = self._loop.time() + HEAD_TIMEOUT_S
+        if not self._advancing:
+            self._advance()
+
+    def eof_received(self) -> bool:
+        """Keep the transport for the answer of a client that has shut its sending side."""
+        self._ending = True
+        return self._awaiting
+
+    def pause_reading(self) -> None:
+        """Do nothing when the parser's stream is full: it is emptied after every read."""
+
+    def resume_writing(self) -> None:
+        """Go on: the client has read its answers."""
+        super().resume_writing()
+        self._advance()
+
+    # What the service tells.
+
+    def close_when_idle(self) -> None:
+        """Close, unless a request is under way: that one closes when it is answered."""
+        if self._request is None and not self._requests and self.transport is not None:
+            self.transport.close()
+
+    def abort(self) -> None:
+        """Close now."""
+        if self.transport is not None:
+            self.transport.abort()
+
+    def expire(self) -> None:
+        """Act on a deadline that is over: too slow a request gets its answer, everything else is closed."""
+        self.deadline = _NEVER
+        if self._lingering or self.writing_paused:
+            self.abort()
+        elif self._request is not None or self._in_head:
+            self._refuse(RequestTooSlow("the request did not arrive in time"), close=True)
+        elif self.transport is not None:
+            self.transport.close()
+
+    # One request after the other.
+
+    def _advance(self) -> None:
+        """Go as far as what has arrived allows."""
+        self._advancing = True
+        try:
+            while self.transport is not None and not (self._awaiting or self._lingering or self.writing_paused):
+                if self._request is not None:
+                    if self._read_body(self._request):
+                        continue
+                    if not self._malformed:
+                        return
+                    self._refuse(BadRequest("the body's framing is broken"), close=True)
+                elif self._requests:
+                    self._begin(*self._requests.popleft())
+                elif self._malformed:
+                    self._refuse(BadRequest("not HTTP as RFC 9112 has it"), close=True)
+                else:
+                    if not self._in_head:
+                        self.deadline = self._loop.time() + IDLE_TIMEOUT_S
+                    return
+            if self.writing_paused:
+                self.deadline = self._loop.time() + WRITE_TIMEOUT_S
+        finally:
+            self._advancing = False
+
+    def _begin(self, message: RawRequestMessage, body: StreamReader) -> None:
+        """Look at the next request's head, before any of its body is read."""
+        request = self._request = Request(message, body)
+        self._in_head = False
+        self._http.message_consumed()
+        if len(self._requests) == PIPELINED_MAX // 2 and self.transport is not None:
+            self.transport.resume_reading()
+            self.data_received(b"")  # what the parser kept back
+        try:
+            _refuse_ambiguity(message)
+            text = self._service.begin(request)
+            if text is not None:
+                self._answer(200, text)
+                return
+            self._expect_continue(request)
+            self.deadline = self._loop.time() + BODY_TIMEOUT_S
+        except Refused as refused:
+            self._refuse(refused)
+
+    def _expect_continue(self, request: Request) -> None:
+        expected = request.headers.get("Expect")
+        if expected is None or request.message.version < HttpVersion11:
+            return
+        if expected.lower() != "100-continue":
+            raise ExpectationFailed("only 100-continue can be expected")
+        if not request.body.is_eof() and self.transport is not None:
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _read_body(self, request: Request) -> bool:
+        """Take what has arrived of the body; when it is whole, hand it over. False while more must come."""
+        chunk = request.body.read_nowait()
+        try:
+            if chunk:
+                self._service.hold(len(chunk))
+                self._held_bytes += len(chunk)
+                self._chunks.append(chunk)
+                if self._held_bytes > self._service.body_bytes_max:
+                    raise BodyTooLarge("the body is too large")
+            if not request.body.is_eof():
+                return False
+            body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+            self._awaiting = True
+            self.deadline = _NEVER
+            self._service.take(request, body, self._answered)
+        except Refused as refused:
+            self._awaiting = False
+            self._refuse(refused)
+        return True
+
+    def _answered(self, outcome: Acknowledger | Refused) -> None:
+        """Answer, maybe before ``take`` has returned, maybe after the client is gone."""
+        self._awaiting = False
+        if isinstance(outcome, Refused):
+            self._refuse(outcome)
+        else:
+            self._answer(200, b"", b"X-Acknowledged-By: " + outcome.encode() + b"\r\n")
+        if not self._advancing:
+            self._advance()
+
+    def _refuse(self, refused: Refused, *, close: bool = False) -> None:
+        self._service.refused(self._request, refused)
+        headers = b""
+        if refused.retry_after_s is not None:
+            headers += f"Retry-After: {refused.retry_after_s}\r\n".encode()
+        if isinstance(refused, MethodNotAllowed):
+            headers += b"Allow: GET, POST\r\n"
+        self._answer(refused.http_status, refused.reason.replace("_", " ").encode(), headers, close=close)
+
+    def _answer(self, status: int, text: bytes, headers: bytes = b"", *, close: bool = False) -> None:
+        """Write an answer and make ready for the next request, or close; to a client that is gone, nothing."""
+        request, transport = self._request, self.transport
+        self._release()
+        self._request = None
+        if transport is None:
+            return
+        unread = self._malformed or request is None or not request.body.is_eof()
+        last = close or unread or self._service.stopping or (self._ending and not self._requests)
+        if request is not None:
+            if request.method == "HEAD":
+                text = b""
+            if request.delivery_id is not None:
+                headers += b"X-Delivery-Id: " + request.delivery_id.encode() + b"\r\n"
+            last = last or request.message.should_close
+            if not last and request.message.version < HttpVersion11:
+                headers += b"Connection: keep-alive\r\n"
+        if last:
+            headers += b"Connection: close\r\n"
+        date = _date(int(time.time()))
+        transport.write(
+            b"%s%s%s%sContent-Length: %d\r\n\r\n%s" % (_STATUS_LINES[status], _COMMON, date, headers, len(text), text)
+        )
+        if last:
+            self._close(transport, linger=unread)
+
+    def _close(self, transport: asyncio.Transport, *, linger: bool) -> None:
+        self._lingering = True
+        self._requests.clear()
+        if linger and transport.can_write_eof() and not self._ending:
+            transport.write_eof()
+            transport.resume_reading()
+            self.deadline = self._loop.time() + LINGER_TIMEOUT_S
+        else:
+            transport.close()
+
+    def _release(self) -> None:
+        self._service.release(self._held_bytes)
+        self._held_bytes = 0
+        self._chunks = []
+
+
+def _refuse_ambiguity(message: RawRequestMessage) -> None:
+    """Refuse what the parser lets through and a proxy before us might read differently (RFC 9112 sections 6.1, 6.3, 11.2)."""
+    if message.version not in _VERSIONS or message.upgrade:
+        raise BadRequest("no other protocol is spoken here")
+    coding = message.headers.get("Transfer-Encoding")
+    if coding is not None and (coding.lower() != "chunked" or message.version < HttpVersion11):
+        raise BadRequest("no other transfer coding than chunked, and none over HTTP/1.0")
+
+
+@lru_cache(maxsize=1)
+def _date(now_s: int) -> bytes:
+    return f"Date: {formatdate(now_s, usegmt=True)}\r\n".encode()

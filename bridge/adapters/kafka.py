@@ -1,0 +1,218 @@
+"""The publisher: batches of our own on aiokafka, one flush in flight, one acknowledgement per flush.
+
+What arrives while a flush is in flight goes with the next: batching follows from load and needs no linger. Read in aiokafka
+0.14 and reproduced (docs/decisions/0002-publisher.md):
+
+- an idempotent producer retries for ever, so the deadline is ours;
+- concurrent send_batch calls on one producer are unsafe, so one task sends;
+- a failed batch has used up its sequence numbers, and every later one to that partition is then refused
+  (aiokafka issue 1017), so any failure retires the producer and a new one takes over without a restart;
+- a producer left alone may still deliver its batches later, so it is silenced before anybody hears that it failed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Awaitable, Callable, Sequence
+
+import structlog
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+from aiokafka.partitioner import murmur2
+from aiokafka.producer.message_accumulator import BatchBuilder
+
+from bridge.errors import BridgeError, NotAcknowledged, Refused
+from bridge.pipeline import Record
+
+_log = structlog.get_logger()
+
+_RETIRE_TIMEOUT_S = 1.0
+"""For a silenced producer to close its connections; with the deadline it stays under the five seconds that Meta waits."""
+
+_START_TIMEOUT_S = 10.0
+"""For a producer to find its brokers; then it is another try's turn."""
+
+_RETRY_FIRST_S, _RETRY_MAX_S = 0.2, 5.0
+"""Back-off between producers: quick for a restarted broker, and no burden for one that is away for an hour."""
+
+_PARTITION_CACHE_KEYS = 100_000
+"""Conversations whose partition is remembered (murmur2 in Python costs 6-11 µs); 20 MB, then it starts afresh."""
+
+_POSITIVE = 0x7FFFFFFF
+"""Kafka's mask that makes a murmur2 hash positive (org.apache.kafka.common.utils.Utils.toPositive)."""
+
+Settled = Callable[[Refused | None], None]
+
+
+class _Flush:
+    """Records that are sent, and acknowledged, together."""
+
+    def __init__(self, deadline: float) -> None:
+        self.deadline = deadline
+        self.batches: dict[tuple[str, int], list[BatchBuilder]] = {}
+        self.settled: list[Settled] = []
+
+    def settle(self, refused: Refused | None) -> None:
+        settled, self.settled = self.settled, []
+        for each in settled:
+            each(refused)
+
+
+class KafkaPublisher:
+    """Publishes records in order, acknowledged by all in-sync replicas; keeps `bridge.intake.Publisher`.
+
+    Args:
+        prepare: checks topics and schemas before a producer is started, and gives the number of partitions; raises
+            KafkaError or OSError while somebody is away, and a BridgeError for what a person must mend.
+        new_producer: makes a producer that is not started: idempotent, acks=all.
+        deadline_s: how long records wait for their acknowledgement, from the arrival of a flush's first.
+
+    Attributes:
+        rebuilds: producers that were given up.
+    """
+
+    def __init__(
+        self,
+        *,
+        prepare: Callable[[], Awaitable[int]],
+        new_producer: Callable[[], AIOKafkaProducer],
+        deadline_s: float,
+    ) -> None:
+        self._prepare = prepare
+        self._new_producer = new_producer
+        self._deadline_s = deadline_s
+        self._now = asyncio.get_running_loop().time
+        self._producer = new_producer()
+        self._partitions = 1
+        self._partition_of: dict[bytes, int] = {}
+        self._unkeyed = 0
+        self._connected = asyncio.Event()
+        self._open: _Flush | None = None
+        self._opened = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self.rebuilds = 0
+
+    @property
+    def ready(self) -> bool:
+        """Whether a started producer is there, whose last flush, if any, was acknowledged."""
+        return self._connected.is_set()
+
+    async def until_ready(self) -> None:
+        """Wait for that."""
+        await self._connected.wait()
+
+    def publish(self, records: Sequence[Record], received_at: int, settled: Settled) -> None:
+        """Put records into the open flush; see `bridge.intake.Publisher`."""
+        if not self._connected.is_set():
+            settled(NotAcknowledged("no connection to Kafka"))
+            return
+        flush = self._open
+        if flush is None:
+            flush = self._open = _Flush(self._now() + self._deadline_s)
+            self._opened.set()
+        batches = flush.batches
+        for record in records:
+            place = (record.topic, self._partition(record.key))
+            builders = batches.get(place)
+            if builders is None:
+                builders = batches[place] = [self._producer.create_batch()]
+            if (
+                builders[-1].append(timestamp=received_at, key=record.key, value=record.value, headers=record.headers)
+                is None
+            ):
+                builders.append(self._producer.create_batch())
+                builders[-1].append(timestamp=received_at, key=record.key, value=record.value, headers=record.headers)
+        flush.settled.append(settled)
+
+    async def run(self) -> None:
+        """Connect, send flushes one at a time, and connect anew after every failure, until `stop`."""
+        while not self._stopping.is_set():
+            await self._connect()
+            while self._connected.is_set():
+                await self._opened.wait()
+                self._opened.clear()
+                flush, self._open = self._open, None
+                if flush is not None:
+                    await self._send(flush)
+                elif self._stopping.is_set():
+                    self._connected.clear()
+        await _silence(self._producer)
+
+    def stop(self) -> None:
+        """Let `run` send what is open, close the producer, and end."""
+        self._stopping.set()
+        self._opened.set()
+
+    async def _connect(self) -> None:
+        delay_s = _RETRY_FIRST_S
+        while not self._stopping.is_set():
+            try:
+                async with asyncio.timeout(_START_TIMEOUT_S):
+                    partitions = await self._prepare()
+                    await self._producer.start()
+            except (KafkaError, OSError, BridgeError) as error:
+                # A BridgeError's text is ours and says what to mend; a library's could hold anything.
+                what = str(error) if isinstance(error, BridgeError) else type(error).__name__
+                _log.warning("kafka_away", error=what, retry_in_s=delay_s)
+                await self._retire()
+                await asyncio.sleep(delay_s * random.uniform(0.8, 1.2))  # noqa: S311 - jitter, no secret
+                delay_s = min(delay_s * 2, _RETRY_MAX_S)
+            else:
+                if partitions != self._partitions:
+                    self._partition_of.clear()
+                self._partitions = partitions
+                self._connected.set()
+                return
+
+    async def _send(self, flush: _Flush) -> None:
+        try:
+            async with asyncio.timeout_at(flush.deadline):
+                acknowledged = [
+                    await self._producer.send_batch(builder, topic, partition=partition)
+                    for (topic, partition), builders in flush.batches.items()
+                    for builder in builders
+                ]
+                await asyncio.gather(*acknowledged)
+        except (KafkaError, OSError) as error:  # a time-out is an OSError
+            self._connected.clear()
+            self.rebuilds += 1
+            _log.error("producer_given_up", error=type(error).__name__)
+            await self._retire()
+            refused = NotAcknowledged(f"Kafka did not acknowledge in time ({type(error).__name__})")
+            following, self._open = self._open, None
+            flush.settle(refused)
+            if following is not None:
+                following.settle(refused)
+        else:
+            flush.settle(None)
+
+    async def _retire(self) -> None:
+        """Put a new producer in the place of one that failed."""
+        old, self._producer = self._producer, self._new_producer()
+        await _silence(old)
+
+    def _partition(self, key: bytes | None) -> int:
+        """Kafka's default partitioner, with a memory; records without a key take turns."""
+        if key is None:
+            self._unkeyed = (self._unkeyed + 1) % self._partitions
+            return self._unkeyed
+        partition = self._partition_of.get(key)
+        if partition is None:
+            if len(self._partition_of) >= _PARTITION_CACHE_KEYS:
+                self._partition_of.clear()
+            partition = self._partition_of[key] = (murmur2(key) & _POSITIVE) % self._partitions
+        return partition
+
+
+async def _silence(producer: AIOKafkaProducer) -> None:
+    """Close a producer at once, so that none of its batches arrives later."""
+    producer._message_accumulator.fail_all(KafkaError("retired"))  # noqa: SLF001 - there is no public way to drop batches
+    sending = producer._sender.sender_task  # noqa: SLF001 - nor one to stop sending without waiting for an acknowledgement
+    if sending is not None:
+        sending.cancel()
+    with contextlib.suppress(KafkaError, OSError, asyncio.CancelledError):
+        async with asyncio.timeout(_RETIRE_TIMEOUT_S):
+            await producer.client.close()
+            await producer.stop()

@@ -1,0 +1,161 @@
+"""The public port: what is asked of the one path, and what becomes of it.
+
+aiohttp's server spends more on its request, response and task than the whole street does (docs/decisions/0003-http.md has
+the figures), so the port stands on a small protocol of our own, `bridge.adapters.http`, which knows HTTP and nothing of
+Meta; this module knows Meta and calls the intake. No task and no future per request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import re
+import secrets
+import time
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from bridge.adapters.http import Connection, Request
+from bridge.delivery import Delivery
+from bridge.errors import (
+    BadVerificationRequest,
+    BodyEncoded,
+    BodyTooLarge,
+    MethodNotAllowed,
+    NotFound,
+    Refused,
+    WrongVerifyToken,
+)
+from bridge.intake import Acknowledger, Intake
+from bridge.signature import AppSecret, authenticate, claimed_digest
+from bridge.telemetry import Telemetry
+
+PATH = "/webhooks/instagram"
+
+_SIGNATURE = "X-Hub-Signature-256"
+_CHALLENGE = re.compile(r"[0-9]{1,64}", re.ASCII)
+_SWEEP_INTERVAL_S = 1.0
+_STOP_INTERVAL_S = 0.02
+
+_log = structlog.get_logger()
+
+
+class Webhook:
+    """Serves the public port; an instance is the protocol factory for loop.create_server.
+
+    Args:
+        intake: takes authentic deliveries.
+        app_secrets: the live ones; may be replaced while it runs.
+        verify_token: what Meta must know; may be replaced too.
+        body_bytes_max: the largest body.
+        telemetry: counts.
+    """
+
+    def __init__(
+        self,
+        *,
+        intake: Intake,
+        app_secrets: Sequence[AppSecret],
+        verify_token: str,
+        body_bytes_max: int,
+        telemetry: Telemetry,
+    ) -> None:
+        self.app_secrets = app_secrets
+        self.verify_token = verify_token
+        self.connections: set[Connection] = set()
+        self.stopping = False
+        self.body_bytes_max = body_bytes_max
+        self.hold: Callable[[int], None] = intake.hold
+        self.release: Callable[[int], None] = intake.release
+        self._intake = intake
+        self._telemetry = telemetry
+        self._loop = asyncio.get_running_loop()
+        self._sweep()
+
+    def __call__(self) -> Connection:
+        """Make the protocol of a new connection."""
+        return Connection(self, self._loop)
+
+    async def stop(self, timeout_s: float) -> None:
+        """Close idle connections, let the others have their answers, and cut what is left when the time is over."""
+        self.stopping = True
+        for connection in list(self.connections):
+            connection.close_when_idle()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while self.connections:  # noqa: ASYNC110 - once in a process's life
+                    await asyncio.sleep(_STOP_INTERVAL_S)
+        for connection in list(self.connections):
+            connection.abort()
+        self._sweeper.cancel()
+
+    def begin(self, request: Request) -> bytes | None:
+        """Look at a request's head; the body is not read yet.
+
+        Returns:
+            The text of the answer to a verification request; None for a delivery, whose body is to be read.
+
+        Raises:
+            Refused: with the reason.
+        """
+        if request.path.partition("?")[0] != PATH:
+            raise NotFound("there is one path")
+        if request.method == "POST":
+            request.delivery_id = secrets.token_hex(16)
+            if request.declared_bytes > self.body_bytes_max:
+                raise BodyTooLarge("the declared body is too large")
+            claimed_digest(request.headers.getall(_SIGNATURE, ()))
+            if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+                raise BodyEncoded("the body is compressed")
+            return None
+        if request.method == "GET":
+            challenge = self._challenge(request)
+            self._telemetry.verification_requests.labels("accepted").inc()
+            return challenge
+        raise MethodNotAllowed("only GET and POST")
+
+    def take(self, request: Request, body: bytes, answered: Callable[[Acknowledger | Refused], None]) -> None:
+        """Authenticate a whole body and hand it to the intake; ``answered`` is called once, maybe before this returns.
+
+        Raises:
+            Refused: it is not authentic.
+        """
+        signatures = request.headers.getall(_SIGNATURE, ())
+        label = authenticate(body, signatures=signatures, app_secrets=self.app_secrets)
+        received_at = time.time_ns() // 1_000_000
+        began = self._loop.time()
+        self._telemetry.authenticated(label, received_at, len(body))
+
+        def settled(outcome: Acknowledger | Refused) -> None:
+            if not isinstance(outcome, Refused):
+                self._telemetry.acknowledged(outcome, self._loop.time() - began)
+            answered(outcome)
+
+        self._intake.take(Delivery(body, received_at, request.delivery_id or "", label), settled)
+
+    def refused(self, request: Request | None, refused: Refused) -> None:
+        """Count and log a refusal; ``request`` is None when there was no HTTP to read."""
+        delivery_id = request and request.delivery_id
+        verification = request is not None and request.method == "GET" and not isinstance(refused, NotFound)
+        self._telemetry.refused(refused.reason, delivery=delivery_id is not None, verification=verification)
+        if delivery_id is not None:
+            _log.warning("delivery_refused", delivery_id=delivery_id, reason=refused.reason)
+
+    def _challenge(self, request: Request) -> bytes:
+        query = request.query
+        token = query.get("hub.verify_token", "").encode("utf-8", "surrogatepass")
+        if not hmac.compare_digest(token, self.verify_token.encode()):
+            raise WrongVerifyToken("hub.verify_token is missing or wrong")
+        challenge = query.get("hub.challenge", "")
+        if query.get("hub.mode") != "subscribe" or not _CHALLENGE.fullmatch(challenge):
+            raise BadVerificationRequest("hub.mode is not subscribe, or hub.challenge is not 1 to 64 digits")
+        return challenge.encode()
+
+    def _sweep(self) -> None:
+        """Once a second: the connections that are over their deadline."""
+        self._sweeper = self._loop.call_later(_SWEEP_INTERVAL_S, self._sweep)
+        now = self._loop.time()
+        for connection in [each for each in self.connections if each.deadline < now]:
+            connection.expire()

@@ -1,0 +1,255 @@
+"""The promise: an authentic delivery goes to Kafka within its deadline, else to the spool, else it is refused.
+
+This file holds the failure story, and knows the publisher and the spool by what they promise, not by what they are.
+
+DIRECT   Deliveries go to Kafka. One that is not acknowledged within its deadline goes to the spool, and so does everything
+         after it: an outage costs the deadline once.
+SPOOLING Deliveries go to the spool and are answered when they are on disk. Once a new producer is connected, spooled
+         deliveries are published in the order in which they came, before any newer one.
+HANDOVER The spool is nearly empty: new deliveries wait, for a moment, until it is, and then go direct. So draining ends
+         under any load, and nothing overtakes. Should Kafka fail again, those that wait go to the spool.
+
+Whatever happens, a delivery is answered 200 only when every one of its records is acknowledged by Kafka or the delivery is
+on disk. Without a spool, what Kafka does not take is refused with 503.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import time
+from collections.abc import Callable, Sequence
+from typing import Literal, Protocol
+
+import structlog
+
+from bridge.delivery import Delivery
+from bridge.errors import NotAcknowledged, Overloaded, Refused
+from bridge.notification import Note
+from bridge.pipeline import Pipeline, Record
+
+_log = structlog.get_logger()
+
+Acknowledger = Literal["kafka", "spool", "none"]
+"""Who took a delivery: Kafka, the spool, or nobody because it held nothing to publish."""
+
+Answer = Callable[[Acknowledger | Refused], None]
+"""Called once for a delivery, maybe before ``take`` returns."""
+
+DELIVERIES_IN_FLIGHT_MAX = 4096
+"""Deliveries between their first body byte and their answer: four times the connections that Meta has been seen to open."""
+
+BYTES_HELD_MAX = 64 * 1024 * 1024
+"""Bodies being read, published or spooled at once; with their copies as records a process stays under 300 MB."""
+
+DRAIN_BYTES_MAX = 2 * 1024 * 1024
+"""Spooled bodies published together: two produce requests' worth, so that a drain keeps Kafka busy and memory flat."""
+
+HANDOVER_DELIVERIES_MAX = 500
+"""Spooled deliveries that are few enough to let new ones wait for: about 50 ms of draining."""
+
+
+class Publisher(Protocol):
+    """What the intake needs of Kafka."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether `publish` may be called: connected, and nothing failed since."""
+
+    async def until_ready(self) -> None:
+        """Wait for that."""
+
+    def publish(self, records: Sequence[Record], received_at: int, settled: Callable[[Refused | None], None]) -> None:
+        """Take records, in order; call ``settled`` with None when all are acknowledged, or with why they are not.
+
+        When it is called with an error the producer that held the records is closed: none of them arrives later.
+        """
+
+
+class Spool(Protocol):
+    """What the intake needs of a durable local store."""
+
+    @property
+    def deliveries(self) -> int:
+        """How many it holds, on disk or on their way there."""
+
+    def put(self, delivery: Delivery, settled: Callable[[Refused | None], None]) -> None:
+        """Store a delivery; call ``settled`` with None when it is on disk, or with why it is not."""
+
+    async def oldest(self, bytes_max: int) -> Sequence[Delivery]:
+        """The oldest deliveries in the order of `put`; at least one unless it is empty."""
+
+    async def forget(self, count: int) -> None:
+        """Remove that many of what `oldest` gave: they are published."""
+
+
+class Mode(enum.Enum):
+    """Where a delivery goes; see the module."""
+
+    DIRECT = "direct"
+    SPOOLING = "spooling"
+    HANDOVER = "handover"
+
+
+class Intake:
+    """Takes deliveries; bounded in number and bytes.
+
+    Args:
+        publisher: Kafka.
+        spool: None where there is none.
+        found: counts the records and the notes of a delivery.
+        body_bytes_max: the largest body; it always fits when nothing else is held.
+
+    Attributes:
+        pipeline: the street; None until topics and schemas are known.
+        mode: where deliveries go now.
+        deliveries_in_flight, bytes_held: what is being read, published or spooled.
+        drained: deliveries that went from the spool to Kafka.
+    """
+
+    def __init__(
+        self,
+        *,
+        publisher: Publisher,
+        spool: Spool | None,
+        found: Callable[[Sequence[Record], Sequence[Note]], None],
+        body_bytes_max: int,
+    ) -> None:
+        self._publisher = publisher
+        self._spool = spool
+        self._found = found
+        self._bytes_held_max = max(BYTES_HELD_MAX, body_bytes_max)
+        self._waiting: list[tuple[Delivery, Answer]] = []
+        self._spooling_since = time.monotonic()
+        self._wake = asyncio.Event()
+        self.pipeline: Pipeline | None = None
+        self.mode = Mode.DIRECT if spool is None else Mode.SPOOLING  # an earlier run may have left something behind
+        self.deliveries_in_flight = 0
+        self.bytes_held = 0
+        self.drained = 0
+
+    @property
+    def ready(self) -> bool:
+        """Whether a delivery that came now would be taken by somebody."""
+        return self._spool is not None or (self._publisher.ready and self.pipeline is not None)
+
+    def hold(self, more_bytes: int) -> None:
+        """Count bytes of a body as they arrive: a slow client holds what it sent and no more.
+
+        Raises:
+            Overloaded: they are over the bound, and not counted.
+        """
+        if self.bytes_held + more_bytes > self._bytes_held_max:
+            raise Overloaded("too many bytes in flight")
+        self.bytes_held += more_bytes
+
+    def release(self, held_bytes: int) -> None:
+        """Count them no more."""
+        self.bytes_held -= held_bytes
+
+    def take(self, delivery: Delivery, answer: Answer) -> None:
+        """Take a delivery, whose bytes the caller holds until it is answered."""
+        if self.deliveries_in_flight >= DELIVERIES_IN_FLIGHT_MAX:
+            answer(Overloaded("too many deliveries in flight"))
+            return
+        self.deliveries_in_flight += 1
+
+        def done(outcome: Acknowledger | Refused) -> None:
+            self.deliveries_in_flight -= 1
+            answer(outcome)
+
+        if self.mode is Mode.HANDOVER:
+            self._waiting.append((delivery, done))
+        elif self.mode is Mode.DIRECT:
+            self._direct(delivery, done)
+        else:
+            self._set_aside(delivery, done)
+
+    def _direct(self, delivery: Delivery, answer: Answer) -> None:
+        if not self._publisher.ready or self.pipeline is None:
+            self._set_aside(delivery, answer)
+            return
+
+        def settled(refused: Refused | None) -> None:
+            if refused is None:
+                answer("kafka")
+            elif self._spool is None:
+                answer(refused)
+            else:
+                self._set_aside(delivery, answer)
+
+        notes: list[Note] = []
+        records = self.pipeline.records(delivery, notes)
+        self._found(records, notes)
+        if records:
+            self._publisher.publish(records, delivery.received_at, settled)
+        else:
+            answer("none")
+
+    def _set_aside(self, delivery: Delivery, answer: Answer) -> None:
+        """Put a delivery that Kafka cannot take now into the spool; from here on everything goes there."""
+        if self._spool is None:
+            answer(NotAcknowledged("Kafka is away, and there is no spool"))
+            return
+        if self.mode is not Mode.SPOOLING:
+            self._spool_from_now_on()
+        self._spool.put(delivery, lambda refused: answer("spool" if refused is None else refused))
+        self._wake.set()
+
+    def _spool_from_now_on(self) -> None:
+        _log.warning("spooling", reason="Kafka did not take a delivery in time")
+        self.mode = Mode.SPOOLING
+        self._spooling_since = time.monotonic()
+        waiting, self._waiting = self._waiting, []
+        for delivery, answer in waiting:
+            self._set_aside(delivery, answer)
+
+    async def drain(self) -> None:
+        """Publish what is spooled, whenever Kafka is there, until cancelled."""
+        while True:
+            if self.mode is Mode.DIRECT:
+                self._wake.clear()
+                await self._wake.wait()
+            await self._publisher.until_ready()
+            if self.pipeline is None:
+                raise RuntimeError("the publisher is ready before topics and schemas are known")
+            if self._spool is None or self._spool.deliveries == 0:
+                self._go_direct()
+            else:
+                if self._spool.deliveries <= HANDOVER_DELIVERIES_MAX:
+                    self.mode = Mode.HANDOVER
+                await self._drain_some(self._spool, self.pipeline)
+
+    def _go_direct(self) -> None:
+        """Nothing is spooled and nothing is on its way there: those that waited go first, in their order."""
+        _log.info("direct", after_s=round(time.monotonic() - self._spooling_since, 1), drained=self.drained)
+        self.mode = Mode.DIRECT
+        waiting, self._waiting = self._waiting, []
+        for delivery, answer in waiting:
+            self._direct(delivery, answer)
+
+    async def _drain_some(self, spool: Spool, pipeline: Pipeline) -> None:
+        oldest = await spool.oldest(DRAIN_BYTES_MAX)
+        acknowledged: asyncio.Future[Refused | None] = asyncio.get_running_loop().create_future()
+        unsettled = 0
+
+        def settled(refused: Refused | None) -> None:
+            nonlocal unsettled
+            unsettled -= 1
+            if (refused is not None or unsettled == 0) and not acknowledged.done():
+                acknowledged.set_result(refused)
+
+        notes: list[Note] = []
+        for delivery in oldest:
+            records = pipeline.records(delivery, notes)
+            self._found(records, notes)
+            notes.clear()
+            if records:
+                unsettled += 1
+                self._publisher.publish(records, delivery.received_at, settled)
+        if unsettled and await acknowledged is not None:
+            if self.mode is Mode.HANDOVER:
+                self._spool_from_now_on()
+            return
+        await spool.forget(len(oldest))
+        self.drained += len(oldest)

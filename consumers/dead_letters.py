@@ -1,0 +1,93 @@
+"""Sets undecodable records aside on `<topic>-dlt`, byte for byte, with the headers that Spring for Apache Kafka uses."""
+
+import asyncio
+from typing import Any
+
+import aiokafka
+from aiokafka import ConsumerRecord
+from aiokafka.errors import KafkaError
+
+from consumers.errors import ConsumerError, UndecodableError
+
+SUFFIX = "-dlt"
+# Spring's names (spring-kafka, KafkaHeaders.DLT_*): numbers are big-endian, texts UTF-8.
+HEADER_PREFIX = "kafka_dlt-"
+# A record of 1 MiB (BRIDGE_RECORD_BYTES_MAX) was accepted by its topic; the headers here add less than this.
+REQUEST_BYTES_MAX = 1024 * 1024 + 64 * 1024
+
+# An idempotent producer never gives up by itself; ours does, before Kafka's five minutes between two polls are over.
+PUBLISH_TIMEOUT_S = 60
+
+
+class DeadLetters:
+    """Publishes dead letters of one consumer group, with a producer that starts with the first of them.
+
+    Args:
+        kafka_options: How aiokafka's clients connect.
+        group_id: Named in a header, because several groups share `<topic>-dlt`.
+    """
+
+    def __init__(self, *, kafka_options: dict[str, Any], group_id: str) -> None:
+        self._options = kafka_options
+        self._group_id = group_id
+        self._producer: aiokafka.AIOKafkaProducer | None = None
+
+    async def publish(self, record: ConsumerRecord[bytes, bytes], error: UndecodableError) -> None:
+        """Returns when Kafka has acknowledged the dead letter (acks=all).
+
+        Raises:
+            ConsumerError: Its topic does not exist, or Kafka did not take it; the record is then not committed either.
+        """
+        topic = record.topic + SUFFIX
+        try:
+            async with asyncio.timeout(PUBLISH_TIMEOUT_S):
+                producer = await self._started()
+                partitions = await self._partitions(producer, topic)
+                if not partitions:
+                    raise ConsumerError(
+                        f"{error}; to set it aside create the topic {topic} (as many partitions as {record.topic})"
+                    )
+                await producer.send_and_wait(
+                    topic,
+                    value=record.value,
+                    key=record.key,
+                    partition=record.partition if record.partition in partitions else None,
+                    headers=headers(record, error, group_id=self._group_id),
+                )
+        except (KafkaError, TimeoutError) as refusal:
+            raise ConsumerError(f"{error}; {topic} did not take it ({type(refusal).__name__})") from None
+
+    async def stop(self) -> None:
+        """Closes the producer, if there is one."""
+        if self._producer is not None:
+            await self._producer.stop()
+
+    async def _started(self) -> aiokafka.AIOKafkaProducer:
+        if self._producer is None:
+            producer = aiokafka.AIOKafkaProducer(
+                **self._options, acks="all", enable_idempotence=True, max_request_size=REQUEST_BYTES_MAX
+            )
+            await producer.start()
+            self._producer = producer
+        return self._producer
+
+    @staticmethod
+    async def _partitions(producer: aiokafka.AIOKafkaProducer, topic: str) -> set[int]:
+        # Asking for all metadata, because asking for one missing topic may create it where the broker allows that.
+        cluster = await producer.client.fetch_all_metadata()
+        return cluster.partitions_for_topic(topic) or set()
+
+
+def headers(record: ConsumerRecord[bytes, bytes], error: UndecodableError, *, group_id: str) -> list[tuple[str, bytes]]:
+    """The record's own headers, without those of an earlier dead letter, and where and why it was set aside."""
+    own = [(name, value) for name, value in record.headers if not name.startswith(HEADER_PREFIX)]
+    return [
+        *own,
+        (f"{HEADER_PREFIX}original-topic", record.topic.encode()),
+        (f"{HEADER_PREFIX}original-partition", record.partition.to_bytes(4, "big")),
+        (f"{HEADER_PREFIX}original-offset", record.offset.to_bytes(8, "big")),
+        (f"{HEADER_PREFIX}original-timestamp", record.timestamp.to_bytes(8, "big", signed=True)),
+        (f"{HEADER_PREFIX}original-consumer-group", group_id.encode()),
+        (f"{HEADER_PREFIX}exception-fqcn", f"{type(error).__module__}.{type(error).__qualname__}".encode()),
+        (f"{HEADER_PREFIX}exception-message", str(error).encode()),
+    ]
