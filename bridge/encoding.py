@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, get_args
 
 import fastavro
 import msgspec
@@ -25,7 +25,7 @@ from fastavro.schema import fingerprint, to_parsing_canonical_form
 
 from bridge.coercion import as_flag, as_id, as_long, as_milliseconds
 from bridge.event import CHANGE_FIELDS, STANDBY, WEBHOOK_FIELD_OF_KEY, Event
-from bridge.notification import Note
+from bridge.notification import Note, Origin
 
 Schema = dict[str, Any]
 """A parsed .avsc."""
@@ -108,7 +108,9 @@ class _Generator:
             "SOME": _SOME_LENGTHS,
             "some": _some,
             "some_length": _some_length,
-            "length": _counted,
+            "SIZE": _LENGTHS,
+            "WEBHOOK_FIELD": _counted(webhook_field.encode()),
+            "ORIGIN": {origin: _counted(origin.encode()) for origin in get_args(Origin)},
             "varint": _varint,
             "as_id": as_id,
             "as_long": as_long,
@@ -223,9 +225,9 @@ _OPTIONAL_TIME = """\
 number = event.{name}
 put(b'\\0' if number is None else b'\\2' + varint(number))"""
 _COMMON = {
-    "event_id": "put(length(event.event_id.encode()))",
-    "webhook_field": "put(length(event.webhook_field.encode()))",
-    "origin": "put(length(event.origin.encode()))",
+    "event_id": "text = event.event_id.encode()\nput(SIZE[len(text)])\nput(text)",
+    "webhook_field": "put(WEBHOOK_FIELD)",
+    "origin": "put(ORIGIN[event.origin])",
     **{
         name: _OPTIONAL_ID.format(name=name)
         for name in ("entry_id", "account_id", "customer_id", "sender_id", "recipient_id", "named_field")
@@ -233,7 +235,7 @@ _COMMON = {
     **{name: _OPTIONAL_TIME.format(name=name) for name in ("occurred_at", "sent_at")},
     "received_at": "put(arrival)",
     "delivery_id": "",
-    "raw": "put(length(event.raw))",
+    "raw": "text = event.raw\nsize = len(text)\nput(SIZE[size] if size < SHORT else varint(size))\nput(text)",
 }
 """How the fields that every event has are written: from the event, not from Meta's keys."""
 
@@ -241,10 +243,24 @@ _COMMON = {
 _MORE = 0x80
 """The bit of a varint's byte that says another follows."""
 
+_TIME_MIN, _TIME_MAX = 1 << 35, 1 << 42
+"""Six bytes: milliseconds from 1970-07 to 2039, three of them in every event, so they go without the loop."""
+
 
 def _varint(number: int) -> bytes:
     """Avro's long: zigzag, then seven bits a byte, the lowest first."""
     number = (number << 1) ^ (number >> 63)
+    if _TIME_MIN <= number < _TIME_MAX:
+        return bytes(
+            (
+                number & 0x7F | _MORE,
+                number >> 7 & 0x7F | _MORE,
+                number >> 14 & 0x7F | _MORE,
+                number >> 21 & 0x7F | _MORE,
+                number >> 28 & 0x7F | _MORE,
+                number >> 35,
+            )
+        )
     out = bytearray()
     while number >= _MORE:
         out.append(number & 0x7F | _MORE)
@@ -267,6 +283,7 @@ def _some(content: bytes) -> bytes:
     return b"\2" + _counted(content)
 
 
+_LENGTHS = [_varint(size) for size in range(_SHORT_BYTES)]
 _SOME_LENGTHS = [_some_length(size) for size in range(_SHORT_BYTES)]
 
 
