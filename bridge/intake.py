@@ -99,6 +99,7 @@ class Intake:
         spool: None where there is none.
         found: counts the records and the notes of a delivery.
         body_bytes_max: the largest body; it always fits when nothing else is held.
+        entered: hears of a new mode before any delivery is answered under it.
 
     Attributes:
         pipeline: the street; None until topics and schemas are known.
@@ -114,16 +115,20 @@ class Intake:
         spool: Spool | None,
         found: Callable[[Sequence[Record], Sequence[Note]], None],
         body_bytes_max: int,
+        entered: Callable[[Mode], None] = lambda _: None,
     ) -> None:
         self._publisher = publisher
         self._spool = spool
         self._found = found
+        self._entered = entered
         self._bytes_held_max = max(BYTES_HELD_MAX, body_bytes_max)
         self._waiting: list[tuple[Delivery, Answer]] = []
         self._spooling_since = time.monotonic()
         self._wake = asyncio.Event()
         self.pipeline: Pipeline | None = None
-        self.mode = Mode.DIRECT if spool is None else Mode.SPOOLING  # an earlier run may have left something behind
+        # An earlier run may have left something behind.
+        self.mode = Mode.DIRECT if spool is None else Mode.SPOOLING
+        entered(self.mode)
         self.deliveries_in_flight = 0
         self.bytes_held = 0
         self.drained = 0
@@ -158,25 +163,26 @@ class Intake:
             self.deliveries_in_flight -= 1
             answer(outcome)
 
+        self._route(delivery, done)
+
+    def _route(self, delivery: Delivery, answer: Answer) -> None:
         if self.mode is Mode.HANDOVER:
-            self._waiting.append((delivery, done))
+            self._waiting.append((delivery, answer))
         elif self.mode is Mode.DIRECT:
-            self._direct(delivery, done)
+            self._direct(delivery, answer)
         else:
-            self._set_aside(delivery, done)
+            self.set_aside(delivery, answer)
 
     def _direct(self, delivery: Delivery, answer: Answer) -> None:
         if not self._publisher.ready or self.pipeline is None:
-            self._set_aside(delivery, answer)
+            self.set_aside(delivery, answer)
             return
 
         def settled(refused: Refused | None) -> None:
             if refused is None:
                 answer("kafka")
-            elif self._spool is None:
-                answer(refused)
             else:
-                self._set_aside(delivery, answer)
+                self.set_aside(delivery, answer)
 
         notes: list[Note] = []
         records = self.pipeline.records(delivery, notes)
@@ -186,7 +192,7 @@ class Intake:
         else:
             answer("none")
 
-    def _set_aside(self, delivery: Delivery, answer: Answer) -> None:
+    def set_aside(self, delivery: Delivery, answer: Answer) -> None:
         """Put a delivery that Kafka cannot take now into the spool; from here on everything goes there."""
         if self._spool is None:
             answer(NotAcknowledged("Kafka is away, and there is no spool"))
@@ -198,11 +204,15 @@ class Intake:
 
     def _spool_from_now_on(self) -> None:
         _log.warning("spooling", reason="Kafka did not take a delivery in time")
-        self.mode = Mode.SPOOLING
+        self._enter(Mode.SPOOLING)
         self._spooling_since = time.monotonic()
         waiting, self._waiting = self._waiting, []
         for delivery, answer in waiting:
-            self._set_aside(delivery, answer)
+            self.set_aside(delivery, answer)
+
+    def _enter(self, mode: Mode) -> None:
+        self.mode = mode
+        self._entered(mode)
 
     async def drain(self) -> None:
         """Publish what is spooled, whenever Kafka is there, until cancelled."""
@@ -217,13 +227,13 @@ class Intake:
                 self._go_direct()
             else:
                 if self._spool.deliveries <= HANDOVER_DELIVERIES_MAX:
-                    self.mode = Mode.HANDOVER
+                    self._enter(Mode.HANDOVER)
                 await self._drain_some(self._spool, self.pipeline)
 
     def _go_direct(self) -> None:
         """Nothing is spooled and nothing is on its way there: those that waited go first, in their order."""
         _log.info("direct", after_s=round(time.monotonic() - self._spooling_since, 1), drained=self.drained)
-        self.mode = Mode.DIRECT
+        self._enter(Mode.DIRECT)
         waiting, self._waiting = self._waiting, []
         for delivery, answer in waiting:
             self._direct(delivery, answer)
@@ -253,3 +263,48 @@ class Intake:
             return
         await spool.forget(len(oldest))
         self.drained += len(oldest)
+
+
+class Keeper(Protocol):
+    """What a worker needs of the process that has the spool."""
+
+    def hand_over(self, delivery: Delivery, answer: Answer, *, failed: bool) -> None:
+        """Take a delivery; ``failed`` when Kafka did not acknowledge it to the worker, and it must be spooled."""
+
+
+class WorkerIntake(Intake):
+    """The intake of one of several workers: it publishes by itself, and hands everything else to the keeper.
+
+    Args:
+        publisher, found, body_bytes_max: as Intake's.
+        keeper: has the spool, and an Intake of its own.
+        shared_mode: the keeper's mode, as all processes see it.
+    """
+
+    def __init__(
+        self,
+        *,
+        publisher: Publisher,
+        found: Callable[[Sequence[Record], Sequence[Note]], None],
+        body_bytes_max: int,
+        keeper: Keeper,
+        shared_mode: Callable[[], Mode],
+    ) -> None:
+        super().__init__(publisher=publisher, spool=None, found=found, body_bytes_max=body_bytes_max)
+        self._keeper = keeper
+        self._shared_mode = shared_mode
+
+    @property
+    def ready(self) -> bool:
+        """Always: what Kafka does not take, the keeper may."""
+        return True
+
+    def _route(self, delivery: Delivery, answer: Answer) -> None:
+        if self._shared_mode() is Mode.DIRECT:
+            self._direct(delivery, answer)
+        else:
+            self._keeper.hand_over(delivery, answer, failed=False)
+
+    def set_aside(self, delivery: Delivery, answer: Answer) -> None:
+        """Let the keeper spool a delivery that Kafka did not acknowledge."""
+        self._keeper.hand_over(delivery, answer, failed=True)

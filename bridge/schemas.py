@@ -18,7 +18,8 @@ def load(topic_field: str) -> dict[str, Any]:
     return schema
 
 
-def released() -> Iterator[dict[str, Any]]:
-    """Every schema that a version was released with: schemas/avro/history, in whatever folders."""
-    for path in sorted(Path(str(files("schemas") / "avro" / "history")).rglob("*.avsc")):
-        yield json.loads(path.read_text("utf-8"))
+def released() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every schema that a version was released with, and its path below schemas/avro/history."""
+    history = Path(str(files("schemas") / "avro" / "history"))
+    for path in sorted(history.rglob("*.avsc")):
+        yield str(path.relative_to(history)), json.loads(path.read_text("utf-8"))

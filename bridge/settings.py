@@ -30,9 +30,13 @@ _DAY_MS = 24 * 60 * 60 * 1000
 
 _LABELLED = re.compile(r"(?:([a-z0-9_-]{1,32})=)?(.+)", re.ASCII)
 _EMPTY = re.compile(r"[a-z0-9_-]{1,32}=", re.ASCII)
+_USER_INFO = re.compile(r"(?<=//).*@")
 _SERVICE_LINK = re.compile(r"(?:tcp|udp)://", re.ASCII)
 
 Port = Annotated[int, Field(ge=1, le=65535)]
+
+_USER = ("kafka_sasl_username", "kafka_sasl_password")
+_OAUTHBEARER = tuple(f"kafka_sasl_oauthbearer_{name}" for name in ("token_endpoint_url", "client_id", "client_secret"))
 
 
 class KafkaSettings(BaseSettings):
@@ -50,11 +54,21 @@ class KafkaSettings(BaseSettings):
     kafka_security_protocol: Annotated[
         Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"], BeforeValidator(lambda text: str(text).upper())
     ] = Field("PLAINTEXT", description="librdkafka's security.protocol.")
-    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] = Field(
         "PLAIN", description="librdkafka's sasl.mechanism."
     )
     kafka_sasl_username: str | None = Field(None, description="librdkafka's sasl.username.")
     kafka_sasl_password: SecretStr | None = Field(None, description="librdkafka's sasl.password.")
+    kafka_sasl_oauthbearer_token_endpoint_url: str | None = Field(
+        None,
+        pattern=r"^(https://|http://(127\.0\.0\.1|localhost|\[::1\])[:/])\S+$",
+        description="Where OAUTHBEARER's tokens come from (client credentials grant); https, or http on this machine.",
+    )
+    kafka_sasl_oauthbearer_client_id: str | None = Field(None, description="Our id there.")
+    kafka_sasl_oauthbearer_client_secret: SecretStr | None = Field(None, description="Our secret there.")
+    kafka_sasl_oauthbearer_scope: str | None = Field(
+        None, description="Scope to ask for, where the endpoint wants one."
+    )
     kafka_ssl_ca_location: Path | None = Field(
         None, description="PEM file of the CA that signed the brokers' certificates; unset: the system's."
     )
@@ -85,13 +99,13 @@ class KafkaSettings(BaseSettings):
 
     @model_validator(mode="after")
     def _credentials_agree(self) -> Self:
-        if self.kafka_security_protocol.startswith("SASL") and not (
-            self.kafka_sasl_username and self.kafka_sasl_password
-        ):
-            raise ValueError(
-                f"BRIDGE_KAFKA_SECURITY_PROTOCOL={self.kafka_security_protocol} needs BRIDGE_KAFKA_SASL_USERNAME and "
-                "BRIDGE_KAFKA_SASL_PASSWORD"
-            )
+        if self.kafka_security_protocol.startswith("SASL"):
+            needed = _OAUTHBEARER if self.kafka_sasl_mechanism == "OAUTHBEARER" else _USER
+            if missing := [_variable(name) for name in needed if not getattr(self, name)]:
+                raise ValueError(
+                    f"BRIDGE_KAFKA_SECURITY_PROTOCOL={self.kafka_security_protocol} with {self.kafka_sasl_mechanism} "
+                    f"needs {' and '.join(missing)}"
+                )
         if self.schema_registry_basic_auth_user_info and self.schema_registry_bearer_auth_token:
             raise ValueError(
                 "give BRIDGE_SCHEMA_REGISTRY_BASIC_AUTH_USER_INFO or BRIDGE_SCHEMA_REGISTRY_BEARER_AUTH_TOKEN, not both"
@@ -122,7 +136,9 @@ class Settings(KafkaSettings):
     spool_bytes_max: int = Field(
         4 * 1024 * _MIB, ge=_MIB, description="What the spool may hold, bytes: 4 GiB, some four million deliveries."
     )
-    workers: int = Field(1, ge=1, le=1, description="Processes that share the public port; this version runs one.")
+    workers: int = Field(
+        1, ge=1, le=64, description="Processes that share the public port; a second pays when one core is busy."
+    )
     shutdown_delay_ms: int = Field(
         0,
         ge=0,
@@ -264,7 +280,7 @@ def _explain(problem: ErrorDetails, values: Mapping[str, str | None]) -> str:
     given = values.get(_variable(name)) or ""
     line = f"{_variable(name)}: {problem['msg'][:1].lower()}{problem['msg'][1:]}"
     if name not in SECRETS:
-        line += f", not {given!r}"
+        line += f", not {_USER_INFO.sub('…@', given)!r}"
     if _SERVICE_LINK.match(given):
         line += " (Kubernetes sets this for a Service named bridge: set enableServiceLinks: false in the pod)"
     return line

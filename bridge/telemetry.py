@@ -9,7 +9,7 @@ from collections import Counter as Tally
 from collections.abc import Iterator, Sequence
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
@@ -125,6 +125,10 @@ class Telemetry:
         )
         self.unexpected = _Unexpected()
         self.registry.register(self.unexpected)
+
+    async def exposition(self) -> bytes:
+        """The metrics of this process in Prometheus' text form."""
+        return generate_latest(self.registry)
 
     def authenticated(self, label: str, received_at: int, body_bytes: int) -> None:
         """Count an authentic delivery."""

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-
-from bridge.telemetry import Telemetry
+from prometheus_client import CONTENT_TYPE_LATEST
 
 
 def application(
-    *, telemetry: Telemetry, ready: Callable[[], bool], status: Callable[[], Mapping[str, object]]
+    *,
+    metrics: Callable[[], Awaitable[bytes]],
+    ready: Callable[[], bool],
+    status: Callable[[], Awaitable[Mapping[str, object]]],
 ) -> web.Application:
     """The management port's application.
 
     Args:
-        telemetry: what /metrics shows.
+        metrics: what /metrics shows, in Prometheus' text form.
         ready: whether a delivery could be taken now; liveness never depends on it, nor on the broker.
         status: what /status shows; no secrets.
     """
@@ -27,15 +28,15 @@ def application(
     async def readyz(_request: web.Request) -> web.Response:
         return web.Response(text="ready\n") if ready() else web.Response(status=503, text="not ready\n")
 
-    async def metrics(_request: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(telemetry.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+    async def metrics_(_request: web.Request) -> web.Response:
+        return web.Response(body=await metrics(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def status_(_request: web.Request) -> web.Response:
-        return web.json_response(dict(status()))
+        return web.json_response(dict(await status()))
 
     app = web.Application()
     app.router.add_get("/livez", livez)
     app.router.add_get("/readyz", readyz)
-    app.router.add_get("/metrics", metrics)
+    app.router.add_get("/metrics", metrics_)
     app.router.add_get("/status", status_)
     return app

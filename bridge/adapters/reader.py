@@ -118,7 +118,7 @@ class Decoder:
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
-        packaged: Iterable[Schema] = (*map(schemas.load, TOPIC_FIELDS), *schemas.released())
+        packaged: Iterable[Schema] = (*map(schemas.load, TOPIC_FIELDS), *(schema for _, schema in schemas.released()))
         self._by_fingerprint = {single_object_prefix(schema): _readable(schema) for schema in packaged}
         self._by_id: dict[int, ParsedSchema] = {}
 

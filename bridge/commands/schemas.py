@@ -75,7 +75,7 @@ def check(env_file: Path | None, *, output: str) -> None:
         async with Registry(settings) as registry:
             for subject, schema in _subjects(settings).items():
                 versions = {f"version {number}": old for number, old in (await registry.versions(subject)).items()}
-                versions |= {f"release {at}": old for at, old in enumerate(released, 1) if _same_record(old, schema)}
+                versions |= {f"released {path}": old for path, old in released if _same_record(old, schema)}
                 found = [f"{name}: {line}" for name, old in versions.items() for line in incompatibilities(old, schema)]
                 outcome = "incompatible" if found else "compatible" if versions else "new"
                 rows.append({"subject": subject, "outcome": outcome, "versions": len(versions)})
