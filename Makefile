@@ -40,7 +40,6 @@ lock: ## makes locks/*.txt from pyproject.toml; newer versions with ARGS=--upgra
 lock-java: venv ## makes bridge/local/*.lock from the versions in bridge/local/artifacts.py
 	@$(BIN)/python -m bridge.local.artifacts lock
 
-# --no-compile: Python compiles what it imports when it does, and pip would compile everything, for 10 s.
 # made-from is written last and removed first: a venv without it was interrupted, and is made anew. So is one that was made
 # from another lock or in another place: its scripts hold its path.
 venv:
@@ -51,7 +50,7 @@ venv:
 		rm -f .venv/made-from; \
 		echo 'making .venv from locks/dev.txt (once, and again when that changes)'; \
 		$(PYTHON) -m venv --clear .venv; \
-		$(PIP) install --no-compile --require-hashes -r locks/dev.txt; \
+		$(PIP) install --require-hashes -r locks/dev.txt; \
 		$(PIP) install --quiet --no-deps --no-build-isolation -e .; \
 		printf '%s\n' "$$made_from" > .venv/made-from; \
 	fi

@@ -37,7 +37,7 @@ Answer = Callable[[Acknowledger | Refused], None]
 """Called once for a delivery, maybe before ``take`` returns."""
 
 DELIVERIES_IN_FLIGHT_MAX = 4096
-"""Deliveries between their first body byte and their answer: four times the connections that Meta has been seen to open."""
+"""Whole deliveries that wait for their answer: four times the connections that Meta has been seen to open."""
 
 BYTES_HELD_MAX = 64 * 1024 * 1024
 """Bodies being read, published or spooled at once; with their copies as records a process stays under 300 MB."""
@@ -47,6 +47,9 @@ DRAIN_BYTES_MAX = 2 * 1024 * 1024
 
 HANDOVER_DELIVERIES_MAX = 500
 """Spooled deliveries that are few enough to let new ones wait for: about 50 ms of draining."""
+
+HANDOVER_BYTES_MAX = 16 * 1024 * 1024
+"""And their bodies: one largest body, or about a second of draining."""
 
 
 class Publisher(Protocol):
@@ -73,11 +76,19 @@ class Spool(Protocol):
     def deliveries(self) -> int:
         """How many it holds, on disk or on their way there."""
 
+    @property
+    def bytes(self) -> int:
+        """What they take."""
+
+    @property
+    def room(self) -> bool:
+        """Whether the next delivery would be taken, as far as is known."""
+
     def put(self, delivery: Delivery, settled: Callable[[Refused | None], None]) -> None:
         """Store a delivery; call ``settled`` with None when it is on disk, or with why it is not."""
 
     async def oldest(self, bytes_max: int) -> Sequence[Delivery]:
-        """The oldest deliveries in the order of `put`; at least one unless it is empty."""
+        """The oldest deliveries in the order of `put`; none when none is on disk yet, or none can be read."""
 
     async def forget(self, count: int) -> None:
         """Remove that many of what `oldest` gave: they are published."""
@@ -136,7 +147,9 @@ class Intake:
     @property
     def ready(self) -> bool:
         """Whether a delivery that came now would be taken by somebody."""
-        return self._spool is not None or (self._publisher.ready and self.pipeline is not None)
+        if self.mode is not Mode.SPOOLING and self._publisher.ready and self.pipeline is not None:
+            return True
+        return self._spool is not None and self._spool.room
 
     def hold(self, more_bytes: int) -> None:
         """Count bytes of a body as they arrive: a slow client holds what it sent and no more.
@@ -226,7 +239,8 @@ class Intake:
             if self._spool is None or self._spool.deliveries == 0:
                 self._go_direct()
             else:
-                if self._spool.deliveries <= HANDOVER_DELIVERIES_MAX:
+                few = self._spool.deliveries <= HANDOVER_DELIVERIES_MAX and self._spool.bytes <= HANDOVER_BYTES_MAX
+                if few and self.mode is not Mode.HANDOVER:
                     self._enter(Mode.HANDOVER)
                 await self._drain_some(self._spool, self.pipeline)
 
@@ -240,8 +254,10 @@ class Intake:
 
     async def _drain_some(self, spool: Spool, pipeline: Pipeline) -> None:
         oldest = await spool.oldest(DRAIN_BYTES_MAX)
+        if not oldest:
+            return  # it was on its way to a disk that failed, or its file is damaged
         acknowledged: asyncio.Future[Refused | None] = asyncio.get_running_loop().create_future()
-        unsettled = 0
+        unsettled = 1  # ours, until all are handed over: a publisher that is away says so at once
 
         def settled(refused: Refused | None) -> None:
             nonlocal unsettled
@@ -257,7 +273,8 @@ class Intake:
             if records:
                 unsettled += 1
                 self._publisher.publish(records, delivery.received_at, settled)
-        if unsettled and await acknowledged is not None:
+        settled(None)
+        if await acknowledged is not None:
             if self.mode is Mode.HANDOVER:
                 self._spool_from_now_on()
             return

@@ -107,13 +107,15 @@ _quote = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def _depth(raw: bytes) -> int:
-    """How deep objects and arrays lie within one another, strings aside."""
+    """How deep objects and arrays lie within one another, strings aside; no more is counted once it is too deep."""
     depth = deepest = 0
     for token in _TOKEN.finditer(raw):
         first = token[0][0]
         if first in b"{[":
             depth += 1
             deepest = max(deepest, depth)
+            if depth > DEPTH_MAX:
+                break
         elif first in b"}]":
             depth -= 1
     return deepest

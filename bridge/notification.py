@@ -179,8 +179,8 @@ class _Reader:
         self.shallow_brackets += 1
         for element in elements:
             raw = bytes(element)
-            if self._count_brackets and (brackets := openings(raw)) <= DEPTH_MAX - _ENVELOPE_DEPTH:
-                self.shallow_brackets += brackets
+            if self._count_brackets:
+                self._count(raw)
             self._found.items.append(Item(origin, raw, self._scan.value(element), entry_id, sent_at))
 
     def _scalar(
@@ -196,6 +196,14 @@ class _Reader:
         if not known.issuperset(members):
             for key in members.keys() - known:
                 self._note("unknown_key", path + key)
+                if self._count_brackets:
+                    self._count(bytes(members[key]))
+
+    def _count(self, raw: bytes) -> None:
+        """Account for the brackets of an item, or of an unknown key, unless it could be too deep where it stands."""
+        brackets = openings(raw)
+        if brackets <= DEPTH_MAX - _ENVELOPE_DEPTH:
+            self.shallow_brackets += brackets
 
     def _note(self, kind: str, path: str) -> None:
         self._found.notes.append(Note(kind, path))

@@ -15,6 +15,10 @@ from bridge.local.jvm import TETHER
 START_DEADLINE_S = 60  # a start takes seconds; a busy CI machine takes ten times as long
 EXIT_DEADLINE_S = 60
 POLL_INTERVAL_S = 0.02
+NOT_INHERITED = (
+    "BRIDGE_",
+    "PYTHONDONTWRITEBYTECODE",  # some hundred processes would each compile all of our code again
+)
 
 
 async def until(condition: Callable[[], bool], what: str, deadline_s: float = START_DEADLINE_S) -> None:
@@ -44,7 +48,7 @@ class Process:
         stdin: bytes | None = None,
     ) -> Process:
         """Starts ``python ARGUMENT…`` in ``folder``, without any BRIDGE_ variable but those of ``environment``."""
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("BRIDGE_")}
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(NOT_INHERITED)}
         output = folder / f"process-{secrets.token_hex(4)}"
         stdout, stderr = output.with_suffix(".stdout"), output.with_suffix(".stderr")
         with stdout.open("wb") as out, stderr.open("wb") as err:

@@ -54,14 +54,12 @@ def command(
     port: int,
     data: Path,
 ) -> None:
-    r"""Run everything on this machine, until Ctrl-C.
+    """Run everything on this machine, until Ctrl-C.
 
     That is a real Kafka with its topics, the ingress, both sample consumers, the live page, and a stand-in for Meta that
     sends signed traffic. The data folder keeps what they wrote.
 
-    \b
-    Example:
-      bridge dev --registry --rate 50
+    Example: bridge dev --registry --rate 50
     """
     if docker and kafka:
         raise click.UsageError("--docker and --kafka exclude each other: choose one broker")

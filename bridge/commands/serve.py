@@ -24,14 +24,12 @@ _INTERRUPTED = 130
 @click.option("--worker", hidden=True, help="Descriptors that a keeper gives to its worker.")
 @click.pass_obj
 def command(env_file: Path | None, *, worker: str | None) -> None:
-    r"""Serve the webhook until SIGTERM; SIGHUP reads the secrets anew from their files.
+    """Serve the webhook until SIGTERM; SIGHUP reads the secrets anew from their files.
 
     Everything is set by the environment (`bridge settings` lists it). Creates no topic and registers no schema: run `bridge
     topics apply`, and with a registry `bridge schemas register`, first.
 
-    \b
-    Example:
-      BRIDGE_APP_SECRETS_FILE=/run/secrets/app BRIDGE_VERIFY_TOKEN_FILE=/run/secrets/token bridge serve
+    Example: BRIDGE_APP_SECRETS_FILE=/run/secrets/app BRIDGE_VERIFY_TOKEN_FILE=/run/secrets/token bridge serve
     """
     settings, _ = load(Settings, env_file)
     configure_logging(settings.log_format, settings.log_level)
