@@ -60,6 +60,7 @@ class Serving:
         self.intake = self.new_intake()
         self._began = time.time()
         self._prefixes: Mapping[str, bytes] = {}
+        self._record_bytes_max = settings.record_bytes_max
         self._first_partitions: int | None = None
         self._watch()
 
@@ -160,15 +161,18 @@ class Serving:
         if self._first_partitions is not None:
             partitions, self._first_partitions = self._first_partitions, None
             return partitions
-        partitions = await topics.check(self.settings)
+        if self.serving:
+            partitions, record_bytes_max = await topics.check_again(self.settings)
+        else:
+            partitions, record_bytes_max = await topics.check(self.settings), self.settings.record_bytes_max
         prefixes = await _value_prefixes(self.settings)
-        if prefixes != self._prefixes:
-            self._prefixes = prefixes
+        if (prefixes, record_bytes_max) != (self._prefixes, self._record_bytes_max):
+            self._prefixes, self._record_bytes_max = prefixes, record_bytes_max
             self.intake.pipeline = Pipeline(
                 topic_prefix=self.settings.topic_prefix,
                 encoders={field: Encoder(field, load(field), prefixes[field]) for field in WEBHOOK_FIELDS},
                 dead_letters=DeadLetterEncoder(load(DEAD_LETTER), prefixes[DEAD_LETTER]),
-                record_bytes_max=self.settings.record_bytes_max,
+                record_bytes_max=record_bytes_max,
             )
         return partitions
 
@@ -179,7 +183,7 @@ class Serving:
             client_id="instagram-bridge",
             acks="all",
             enable_idempotence=True,
-            max_batch_size=settings.record_bytes_max,
+            max_batch_size=self._record_bytes_max,
             max_request_size=settings.body_bytes_max + topics.DEAD_LETTER_MARGIN_BYTES,
             request_timeout_ms=settings.publish_deadline_ms,
             retry_backoff_ms=50,  # a moved leader costs a retry; aiokafka's own 100 ms would cost two

@@ -35,7 +35,8 @@ _START_TIMEOUT_S = 10.0
 """For a producer to find its brokers; then it is another try's turn."""
 
 _RETRY_FIRST_S, _RETRY_MAX_S = 0.2, 5.0
-"""Back-off between producers: quick for a restarted broker, and no burden for one that is away for an hour."""
+"""Back-off between producers, until a flush is acknowledged: quick for a restarted broker, and no burden for one that is away
+for an hour, or that is there and refuses everything."""
 
 _PARTITION_CACHE_KEYS = 100_000
 """Conversations whose partition is remembered (murmur2 in Python costs 6-11 µs); 20 MB, then it starts afresh."""
@@ -64,7 +65,7 @@ class KafkaPublisher:
     """Publishes records in order, acknowledged by all in-sync replicas; keeps `bridge.intake.Publisher`.
 
     Args:
-        prepare: checks topics and schemas before a producer is started, and gives the number of partitions; raises
+        prepare: checks topics and schemas before a producer is made, and gives the number of partitions; raises
             KafkaError or OSError while somebody is away, and a BridgeError for what a person must mend.
         new_producer: makes a producer that is not started: idempotent, acks=all.
         deadline_s: how long records wait for their acknowledgement, from the arrival of a flush's first.
@@ -84,7 +85,7 @@ class KafkaPublisher:
         self._new_producer = new_producer
         self._deadline_s = deadline_s
         self._now = asyncio.get_running_loop().time
-        self._producer = new_producer()
+        self._producer: AIOKafkaProducer | None = None
         self._partitions = 1
         self._partition_of: dict[bytes, int] = {}
         self._unkeyed = 0
@@ -92,6 +93,7 @@ class KafkaPublisher:
         self._open: _Flush | None = None
         self._opened = asyncio.Event()
         self._stopping = asyncio.Event()
+        self._retry_s = _RETRY_FIRST_S
         self.rebuilds = 0
 
     @property
@@ -105,7 +107,8 @@ class KafkaPublisher:
 
     def publish(self, records: Sequence[Record], received_at: int, settled: Settled) -> None:
         """Put records into the open flush; see `bridge.intake.Publisher`."""
-        if not self._connected.is_set():
+        producer = self._producer
+        if producer is None or not self._connected.is_set():
             settled(NotAcknowledged("no connection to Kafka"))
             return
         flush = self._open
@@ -117,65 +120,73 @@ class KafkaPublisher:
             place = (record.topic, self._partition(record.key))
             builders = batches.get(place)
             if builders is None:
-                builders = batches[place] = [self._producer.create_batch()]
+                builders = batches[place] = [producer.create_batch()]
             if (
                 builders[-1].append(timestamp=received_at, key=record.key, value=record.value, headers=record.headers)
                 is None
             ):
-                builders.append(self._producer.create_batch())
+                builders.append(producer.create_batch())
                 builders[-1].append(timestamp=received_at, key=record.key, value=record.value, headers=record.headers)
         flush.settled.append(settled)
 
     async def run(self) -> None:
         """Connect, send flushes one at a time, and connect anew after every failure, until `stop`."""
-        while not self._stopping.is_set():
-            await self._connect()
-            while self._connected.is_set():
-                await self._opened.wait()
-                self._opened.clear()
-                flush, self._open = self._open, None
-                if flush is not None:
-                    await self._send(flush)
-                elif self._stopping.is_set():
-                    self._connected.clear()
-        await _silence(self._producer)
+        try:
+            while not self._stopping.is_set():
+                producer = await self._connect()
+                while producer is not None and self._connected.is_set():
+                    flush, self._open = self._open, None
+                    if flush is not None:
+                        await self._send(producer, flush)
+                    elif self._stopping.is_set():
+                        self._connected.clear()
+                    else:
+                        self._opened.clear()
+                        await self._opened.wait()
+                await self._pause()
+        finally:
+            await self._retire()
 
     def stop(self) -> None:
         """Let `run` send what is open, close the producer, and end."""
         self._stopping.set()
         self._opened.set()
 
-    async def _connect(self) -> None:
-        delay_s = _RETRY_FIRST_S
-        while not self._stopping.is_set():
-            try:
-                async with asyncio.timeout(_START_TIMEOUT_S):
-                    partitions = await self._prepare()
-                    await self._producer.start()
-            except (KafkaError, OSError, BridgeError) as error:
-                # A BridgeError's text is ours and says what to mend; a library's could hold anything.
-                what = str(error) if isinstance(error, BridgeError) else type(error).__name__
-                _log.warning("kafka_away", error=what, retry_in_s=delay_s)
-                await self._retire()
-                await asyncio.sleep(delay_s * random.uniform(0.8, 1.2))  # noqa: S311 - jitter, no secret
-                delay_s = min(delay_s * 2, _RETRY_MAX_S)
-            else:
-                if partitions != self._partitions:
-                    self._partition_of.clear()
-                self._partitions = partitions
-                self._connected.set()
-                return
+    async def _connect(self) -> AIOKafkaProducer | None:
+        """Try once."""
+        try:
+            async with asyncio.timeout(_START_TIMEOUT_S):
+                partitions = await self._prepare()
+                producer = self._producer = self._new_producer()  # not before: prepare learns how large a batch may be
+                await producer.start()
+        except (KafkaError, OSError, BridgeError) as error:
+            # A BridgeError's text is ours and says what to mend; a library's could hold anything.
+            what = str(error) if isinstance(error, BridgeError) else type(error).__name__
+            _log.warning("kafka_away", error=what, retry_in_s=self._retry_s)
+            await self._retire()
+            return None
+        if partitions != self._partitions:
+            self._partition_of.clear()
+        self._partitions = partitions
+        self._connected.set()
+        return producer
 
-    async def _send(self, flush: _Flush) -> None:
+    async def _pause(self) -> None:
+        """Wait before the next try, longer every time until a flush is acknowledged; not when told to stop."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), self._retry_s * random.uniform(0.8, 1.2))  # noqa: S311 - jitter, no secret
+        self._retry_s = min(self._retry_s * 2, _RETRY_MAX_S)
+
+    async def _send(self, producer: AIOKafkaProducer, flush: _Flush) -> None:
         try:
             async with asyncio.timeout_at(flush.deadline):
                 acknowledged = [
-                    await self._producer.send_batch(builder, topic, partition=partition)
+                    await producer.send_batch(builder, topic, partition=partition)
                     for (topic, partition), builders in flush.batches.items()
                     for builder in builders
                 ]
                 await asyncio.gather(*acknowledged)
-        except (KafkaError, OSError) as error:  # a time-out is an OSError
+        except Exception as error:  # noqa: BLE001 - a KafkaError, a time-out, an assertion: aiokafka has all of them
             self._connected.clear()
             self.rebuilds += 1
             _log.error("producer_given_up", error=type(error).__name__)
@@ -186,12 +197,14 @@ class KafkaPublisher:
             if following is not None:
                 following.settle(refused)
         else:
+            self._retry_s = _RETRY_FIRST_S
             flush.settle(None)
 
     async def _retire(self) -> None:
-        """Put a new producer in the place of one that failed."""
-        old, self._producer = self._producer, self._new_producer()
-        await _silence(old)
+        """Give the producer up, if there is one."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            await _silence(producer)
 
     def _partition(self, key: bytes | None) -> int:
         """Kafka's default partitioner, with a memory; records without a key take turns."""

