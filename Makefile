@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 BROWSERS := chromium chromium-browser google-chrome
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev test check bench lock lock-java venv browser
+.PHONY: help setup dev test check bench profile lock lock-java venv browser
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -31,6 +31,9 @@ check: venv ## style, types, layers, and whether the locks belong to pyproject.t
 
 bench: setup ## deliveries/s, events/s, latency and CPU, read back from Kafka
 	$(BIN)/python benchmarks/bench.py $(ARGS)
+
+profile: venv ## CPU µs per event for each step of the street
+	$(BIN)/python benchmarks/profile_steps.py $(ARGS)
 
 lock: ## makes locks/*.txt from pyproject.toml; newer versions with ARGS=--upgrade
 	@set -e; folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \

@@ -7,6 +7,7 @@ import sys
 import time
 from collections import Counter as Tally
 from collections.abc import Iterator, Sequence
+from functools import cache
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
@@ -123,6 +124,12 @@ class Telemetry:
             namespace=_NAMESPACE,
             registry=self.registry,
         )
+        # Looking up a label's child costs as much as counting, so each is looked up once.
+        self._of_topic = cache(lambda topic: (self.records.labels(topic), self.last_record.labels(topic)))
+        self._of_label = cache(
+            lambda label: (self.app_secret_matches.labels(label), self.app_secret_last_match.labels(label))
+        )
+        self._of_outcome = cache(self.deliveries.labels)
         self.unexpected = _Unexpected()
         self.registry.register(self.unexpected)
 
@@ -132,8 +139,9 @@ class Telemetry:
 
     def authenticated(self, label: str, received_at: int, body_bytes: int) -> None:
         """Count an authentic delivery."""
-        self.app_secret_matches.labels(label).inc()
-        self.app_secret_last_match.labels(label).set(received_at / 1000)
+        matches, last_match = self._of_label(label)
+        matches.inc()
+        last_match.set(received_at / 1000)
         self._last_match[label] = received_at / 1000
         self.received_bytes.inc(body_bytes)
 
@@ -144,7 +152,7 @@ class Telemetry:
 
     def acknowledged(self, acknowledger: str, seconds: float) -> None:
         """Count a delivery that was answered 200, and how long that took from its last byte."""
-        self.deliveries.labels(acknowledger).inc()
+        self._of_outcome(acknowledger).inc()
         self.acknowledge_seconds.observe(seconds)
 
     def refused(self, reason: str, *, delivery: bool, verification: bool) -> None:
@@ -158,11 +166,13 @@ class Telemetry:
 
     def found(self, records: Sequence[Record], notes: Sequence[Note]) -> None:
         """Count what the street found in a delivery; once per delivery, not per event."""
-        if records:
-            now = time.time()
-            for topic, count in Tally(record.topic for record in records).items():
-                self.records.labels(topic).inc(count)
-                self.last_record.labels(topic).set(now)
+        counts: dict[str, int] = {}
+        for record in records:
+            counts[record.topic] = counts.get(record.topic, 0) + 1
+        for topic, count in counts.items():
+            counter, last_record = self._of_topic(topic)
+            counter.inc(count)
+            last_record.set(time.time())
         for note in notes:
             self.unexpected.count(note)
 

@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Iterable, Mapping
+from typing import Any
 
 import structlog
 from prometheus_client.core import Metric
@@ -114,7 +115,8 @@ class Keeper(Serving):
         """Take over new secrets, and let the workers read them too."""
         super().reload(settings)
         for _, process in self._workers.values():
-            process.send_signal(signal.SIGHUP)
+            with contextlib.suppress(ProcessLookupError):  # it has just ended; the next one reads them anyway
+                process.send_signal(signal.SIGHUP)
 
     async def _keep_worker(self, place: int) -> None:
         """Run a worker, and another one when it ends, until cancelled."""
@@ -169,8 +171,18 @@ class Keeper(Serving):
         return generate_latest(registry)
 
     async def _status_of_all(self) -> Mapping[str, object]:
-        reports = await self._reports()
-        return {**self.status(), "workers": [report.status for report in reports]}
+        own, workers = self.status(), [report.status for report in await self._reports()]
+        return {**own, "app_secrets": _latest_matches([own, *workers]), "workers": workers}
+
+
+def _latest_matches(statuses: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, int | None]]:
+    """When each app secret last matched in any of these processes."""
+    ages: dict[str, list[int]] = {}
+    for status in statuses:
+        for label, secret in status["app_secrets"].items():
+            age = secret["last_matched_seconds_ago"]
+            ages.setdefault(label, []).extend([] if age is None else [age])
+    return {label: {"last_matched_seconds_ago": min(known, default=None)} for label, known in ages.items()}
 
 
 class _Together(Collector):

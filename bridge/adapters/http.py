@@ -196,6 +196,9 @@ class Connection(BaseProtocol):
     def pause_reading(self) -> None:
         """Do nothing when the parser's stream is full: it is emptied after every read."""
 
+    def resume_reading(self, resume_parser: bool = True) -> None:  # noqa: FBT001, FBT002 - aiohttp's signature
+        """Do nothing when it is empty again, for the same reason; aiohttp's own would parse anew."""
+
     def resume_writing(self) -> None:
         """Go on: the client has read its answers."""
         super().resume_writing()

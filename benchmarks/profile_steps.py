@@ -1,0 +1,184 @@
+"""What each step of the street costs, in µs of CPU per event: in one process, without HTTP and without a broker.
+
+`make profile`. Every step runs over the same prepared deliveries, all steps in turn, round by round; medians are shown. What
+`make bench` measures beyond the sum is HTTP, the Kafka client's sending, and the event loop.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import gc
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable
+from statistics import median
+
+from aiokafka import AIOKafkaProducer
+from bodies import requests
+
+from bridge.adapters.kafka import KafkaPublisher
+from bridge.delivery import Delivery
+from bridge.encoding import DeadLetterEncoder, Encoder, encode_arrival, single_object_prefix
+from bridge.event import WEBHOOK_FIELDS, describe
+from bridge.local.meta.signing import signature
+from bridge.notification import Note, parse
+from bridge.pipeline import Pipeline
+from bridge.routing import DEAD_LETTER
+from bridge.schemas import load
+from bridge.signature import AppSecret, authenticate
+from bridge.telemetry import Telemetry
+
+EVENTS_PER_ROUND = 20_000
+"""A third of a second for the dearest step: long against the clock's grain, short enough to take turns."""
+
+PARTITIONS = 12
+RECORD_BYTES_MAX = 1024 * 1024
+SECRET = secrets.token_hex(16)
+
+
+class NowhereProducer(AIOKafkaProducer):  # type: ignore[misc] # aiokafka ships no types
+    """A producer that never connects: batches are filled, and nobody sends them."""
+
+    async def start(self) -> None:
+        """Do nothing: there is no broker to find."""
+
+    def __del__(self) -> None:
+        """Do nothing: there is no connection to close."""
+
+
+class Steps:
+    """The steps over one set of deliveries; each step's input was made by the one before."""
+
+    def __init__(self, events: int) -> None:
+        made = requests(events=events, accounts=10, secret=SECRET, seed=1, authority="localhost")
+        bodies = [request.partition(b"\r\n\r\n")[2] for request in made][: max(1, EVENTS_PER_ROUND // events)]
+        self.events = events * len(bodies)
+        self._signed = [(body, (signature(body, SECRET),)) for body in bodies]
+        self._app_secrets = (AppSecret("bench", SECRET.encode()),)
+        now = time.time_ns() // 1_000_000
+        self._deliveries = [Delivery(body, now, secrets.token_hex(16), "bench") for body in bodies]
+        self._items = [parse(body).items for body in bodies]
+        notes: list[Note] = []
+        self._events = [[describe(item, notes) for item in items] for items in self._items]
+        prefixes = {field: single_object_prefix(load(field)) for field in (*WEBHOOK_FIELDS, DEAD_LETTER)}
+        self._encoders = {field: Encoder(field, load(field), prefixes[field]) for field in WEBHOOK_FIELDS}
+        self._pipeline = Pipeline(
+            topic_prefix="bench",
+            encoders=self._encoders,
+            dead_letters=DeadLetterEncoder(load(DEAD_LETTER), prefixes[DEAD_LETTER]),
+            record_bytes_max=RECORD_BYTES_MAX,
+        )
+        self._records = [self._pipeline.records(delivery, notes) for delivery in self._deliveries]
+        self._telemetry = Telemetry()
+
+    def authenticate(self) -> None:
+        """HMAC over the body, one secret."""
+        for body, signatures in self._signed:
+            authenticate(body, signatures=signatures, app_secrets=self._app_secrets)
+
+    def parse(self) -> None:
+        """Body → items with their raw text."""
+        for delivery in self._deliveries:
+            parse(delivery.body)
+
+    def describe(self) -> None:
+        """Items → events: who, when, event_id."""
+        notes: list[Note] = []
+        for items in self._items:
+            for item in items:
+                describe(item, notes)
+
+    def encode(self) -> None:
+        """Events → Avro."""
+        notes: list[Note] = []
+        for delivery, events in zip(self._deliveries, self._events, strict=True):
+            arrival = encode_arrival(delivery.received_at, delivery.delivery_id)
+            for event in events:
+                self._encoders[event.webhook_field].encode(event, arrival, notes)
+
+    def records(self) -> None:
+        """The street as a whole: parse, describe, encode, key and headers."""
+        notes: list[Note] = []
+        for delivery in self._deliveries:
+            self._pipeline.records(delivery, notes)
+
+    def count(self) -> None:
+        """Metrics."""
+        for records in self._records:
+            self._telemetry.found(records, ())
+
+    def append(self, publisher: KafkaPublisher) -> None:
+        """Records → batches by topic and partition."""
+        for delivery, records in zip(self._deliveries, self._records, strict=True):
+            publisher.publish(records, delivery.received_at, _ignore)
+
+
+def _ignore(_refused: object) -> None:
+    """Nobody waits for these records."""
+
+
+async def measure(steps: Steps, rounds: int) -> dict[str, float]:
+    """CPU µs per event and step, medians; ``key and headers`` is what the street takes beyond its three steps."""
+    taken: dict[str, list[float]] = {}
+
+    def timed(name: str, step: Callable[[], None]) -> None:
+        began = time.process_time_ns()
+        step()
+        taken.setdefault(name, []).append((time.process_time_ns() - began) / 1000 / steps.events)
+
+    gc.collect()
+    gc.freeze()  # the prepared deliveries are no garbage of the step's
+    for _ in range(rounds):
+        timed("authenticate", steps.authenticate)
+        timed("parse", steps.parse)
+        timed("describe", steps.describe)
+        timed("encode", steps.encode)
+        timed("street", steps.records)
+        timed("count", steps.count)
+        async with filling() as publisher:
+            timed("append", lambda: steps.append(publisher))
+    middle = {name: median(times) for name, times in taken.items()}
+    street = middle.pop("street")
+    middle["key and headers"] = street - middle["parse"] - middle["describe"] - middle["encode"]
+    order = ("authenticate", "parse", "describe", "encode", "key and headers", "append", "count")
+    return {name: middle[name] for name in order} | {"sum": sum(middle.values())}
+
+
+@contextlib.asynccontextmanager
+async def filling() -> AsyncIterator[KafkaPublisher]:
+    """A publisher that takes records and sends none, as long as nobody gives way to its task."""
+
+    async def prepare() -> int:
+        return PARTITIONS
+
+    publisher = KafkaPublisher(
+        prepare=prepare,
+        new_producer=lambda: NowhereProducer(acks="all", enable_idempotence=True, max_batch_size=RECORD_BYTES_MAX),
+        deadline_s=60,
+    )
+    running = asyncio.create_task(publisher.run())
+    await publisher.until_ready()
+    try:
+        yield publisher
+    finally:
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(prog="make profile ARGS=…", description=__doc__.partition("\n")[0])
+    parser.add_argument("--events", nargs="+", type=int, default=[1, 100], help="events per delivery [1 100]")
+    parser.add_argument("--rounds", type=int, default=7, help="medians are shown [%(default)s]")
+    given = parser.parse_args()
+    columns = {events: asyncio.run(measure(Steps(events), given.rounds)) for events in given.events}
+    print("CPU µs per event".ljust(18) + "".join(f"{events} per delivery".rjust(18) for events in columns))
+    for name in next(iter(columns.values())):
+        print(name.ljust(18) + "".join(f"{column[name]:.2f}".rjust(18) for column in columns.values()))
+
+
+if __name__ == "__main__":
+    main()
