@@ -1,0 +1,36 @@
+"""One bridge for all tests of the public port, and clients that are slow all the while."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+
+from bridge.local.service import Broker
+from tests.kafka.reading import Record, decode_single_object
+from tests.kafka.serving import Street, opened, serve_environment
+
+BODY_BYTES_MAX = 64 * 1024
+
+
+@pytest.fixture(scope="session")
+async def street(kafka: Broker, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Street]:
+    """A bridge whose bodies are limited to 64 KiB."""
+    environment = serve_environment(
+        kafka.bootstrap_servers, f"test-http-{secrets.token_hex(6)}", BODY_BYTES_MAX=f"{BODY_BYTES_MAX}"
+    )
+    async with opened(tmp_path_factory.mktemp("http"), environment, decode_single_object) as opened_street:
+        yield opened_street
+
+
+@pytest.fixture
+async def published(street: Street) -> Callable[[], Awaitable[list[Record]]]:
+    """Gives what came into Kafka since the test began."""
+    await street.reader.new()
+    return street.reader.new
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The tests that wait for the longest time-outs go last: the clients that they wait for wait beside all other tests."""
+    items.sort(key=lambda item: item.name.startswith("test_slow_client_is_cut_off"))
