@@ -75,15 +75,25 @@ class LocalKafka(Broker):
         data_dir: Its folder; made when missing. One broker at a time may run over it.
         port: The port to take when it is free, else another one is taken (`port` says which); None: any.
         properties: Broker properties that replace or join ours, for example to secure the listener CLIENT.
+        joins: A started broker, to whose cluster this one is added, without a vote; None: a cluster of its own.
     """
 
     def __init__(
-        self, *, data_dir: Path, port: int | None = USUAL_PORT, properties: Mapping[str, str] | None = None
+        self,
+        *,
+        data_dir: Path,
+        port: int | None = USUAL_PORT,
+        properties: Mapping[str, str] | None = None,
+        joins: LocalKafka | None = None,
     ) -> None:
         self.data_dir = data_dir.absolute()
         self._usual_port = port
         self._properties = properties or {}
+        self._joins = joins
+        self._node_id = 1 if joins is None else joins.next_node_id()
+        self._nodes = 1
         self._port: int | None = None
+        self._controller_port: int | None = None  # kept over restarts, for those that join
         self._server: JavaServer | None = None
         self._lock: IO[str] | None = None
 
@@ -105,6 +115,24 @@ class LocalKafka(Broker):
         return (
             f"Apache Kafka {KAFKA_VERSION}, packaged, at {self.bootstrap_servers}, its data and log in {self.data_dir}"
         )
+
+    def next_node_id(self) -> int:
+        """The id of the next broker that joins."""
+        self._nodes += 1
+        return self._nodes
+
+    @property
+    def controller_port(self) -> int:
+        """Where brokers that join find the controller, from the first start on."""
+        if self._controller_port is None:
+            raise RuntimeError("only a started broker with a cluster of its own can be joined")
+        return self._controller_port
+
+    @property
+    def cluster_id(self) -> str:
+        """Of the cluster that it belongs to, from the first start on."""
+        lines = (self.data_dir / DATA / "meta.properties").read_text("utf-8").splitlines()
+        return next(line.partition("=")[2] for line in lines if line.startswith("cluster.id="))
 
     @property
     def pid(self) -> int:
@@ -159,22 +187,27 @@ class LocalKafka(Broker):
     async def _format(self, class_path: str) -> None:
         shutil.rmtree(self.data_dir / UNFINISHED, ignore_errors=True)
         self._configure(UNFINISHED, free_port())
-        cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")  # as Kafka's own Uuid is written
+        if self._joins is None:
+            cluster_id = (
+                base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+            )  # as Kafka's own Uuid is written
+        else:
+            cluster_id = self._joins.cluster_id
         arguments = ("kafka.tools.StorageTool", "format", f"--cluster-id={cluster_id}", f"--config={CONFIGURATION}")
         await self._java("Kafka's storage tool", arguments, class_path).run()
         (self.data_dir / UNFINISHED).rename(self.data_dir / DATA)
 
     def _configure(self, data: str, internal_port: int) -> None:
-        controller_port = free_port()
         listeners = f"CLIENT://127.0.0.1:{self.port},INTERNAL://127.0.0.1:{internal_port}"
-        properties = {
-            **PROPERTIES,
-            "listeners": f"{listeners},CONTROLLER://127.0.0.1:{controller_port}",
-            "advertised.listeners": listeners,
-            "controller.quorum.voters": f"1@127.0.0.1:{controller_port}",
-            "log.dirs": data,
-            **self._properties,
-        }
+        properties = {**PROPERTIES, "listeners": listeners, "advertised.listeners": listeners, "log.dirs": data}
+        if self._joins is None:
+            self._controller_port = self._controller_port or free_port()
+            properties["listeners"] += f",CONTROLLER://127.0.0.1:{self._controller_port}"
+            properties["controller.quorum.voters"] = f"1@127.0.0.1:{self._controller_port}"
+        else:
+            properties["node.id"], properties["process.roles"] = str(self._node_id), "broker"
+            properties["controller.quorum.voters"] = f"1@127.0.0.1:{self._joins.controller_port}"
+        properties.update(self._properties)
         lines = "".join(f"{key}={value.replace(chr(92), chr(92) * 2)}\n" for key, value in properties.items())
         (self.data_dir / CONFIGURATION).write_text(lines, "latin-1")  # java.util.Properties reads nothing else
 
