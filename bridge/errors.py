@@ -11,6 +11,8 @@ BridgeError
 │                           WrongShape, UnsupportedObject
 └── Misconfigured           the process must not start, or cannot go on: one line says what to mend
 
+Adapters add what only their callers hear: RegistryUnreachable, SchemaRefused (registry), Undecodable (reader).
+
 A class carries its decision: ``reason`` is the slug that metrics, logs and dead letters show, ``http_status`` the answer,
 ``retry_after_s`` whether and when the sender should try again. No message ever holds a body, a secret, a token or a MAC.
 """
