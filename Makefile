@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 BROWSERS := chromium chromium-browser google-chrome
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev test check bench profile lock lock-java venv browser
+.PHONY: help setup dev test check bench profile chaos fuzz audit lock lock-java venv browser
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -34,6 +34,25 @@ bench: setup ## deliveries/s, events/s, latency and CPU, read back from Kafka
 
 profile: venv ## CPU µs per event for each step of the street
 	$(BIN)/python benchmarks/profile_steps.py $(ARGS)
+
+chaos: setup ## breaks a bridge and its broker at random; exit 1 on loss or disorder: ARGS="--minutes N --seed S"
+	@$(BIN)/python -m tests.faults.chaos $(ARGS)
+
+fuzz: venv ## bytes that nobody should send, to the parsing and to the public port: ARGS="--seconds N --seed S"
+	@$(BIN)/python -m tests.fuzz $(ARGS)
+
+# Not part of check: the answer changes without a commit, and needs an advisory service that can be reached.
+audit: ## known vulnerabilities of what locks/ names; needs the network
+	@set -e; folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
+	$(PYTHON) -m venv "$$folder"; "$$folder/bin/python" -m pip --disable-pip-version-check install --quiet pip-audit; \
+	failed=0; for lock in locks/*.txt; do \
+		if "$$folder/bin/pip-audit" --strict --disable-pip --require-hashes --progress-spinner off -r "$$lock" \
+			>"$$folder/said" 2>&1; then echo "$$lock: no known vulnerability"; continue; fi; \
+		failed=1; tail -n 30 "$$folder/said" >&2; \
+		if grep -q '^Found [0-9]* known vulnerabilit' "$$folder/said"; then \
+			echo "$$lock: known vulnerabilities, named above; newer versions come with: make lock ARGS=--upgrade" >&2; \
+		else echo "$$lock: NOT audited: the advisory service gave no answer for every package, see above" >&2; fi; \
+	done; exit $$failed
 
 lock: ## makes locks/*.txt from pyproject.toml; newer versions with ARGS=--upgrade
 	@set -e; folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 import time
@@ -200,6 +201,16 @@ class _Unexpected(Collector):
         yield family
 
 
+class _Lines(structlog.PrintLogger):
+    """A line that cannot be written is dropped: a full disk or a closed pipe must not cost a delivery its answer."""
+
+    def msg(self, message: str) -> None:
+        with contextlib.suppress(OSError):
+            super().msg(message)
+
+    debug = info = warning = error = critical = msg
+
+
 def configure_logging(log_format: str, log_level: str) -> None:
     """Log to stderr: one JSON object a line, or lines for people."""
     renderer: structlog.typing.Processor = (
@@ -214,7 +225,7 @@ def configure_logging(log_format: str, log_level: str) -> None:
     structlog.configure(
         processors=[*shared, structlog.processors.format_exc_info, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(log_level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=lambda *_: _Lines(sys.stderr),
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)

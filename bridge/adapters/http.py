@@ -113,8 +113,10 @@ class Service(Protocol):
     connections: set[Connection]
     stopping: bool
     body_bytes_max: int
-    hold: Callable[[int], None]
     release: Callable[[int], None]
+
+    def hold(self, more_bytes: int, connection: Connection) -> None:
+        """Count bytes of a body that is being read; raises Refused."""
 
     def begin(self, request: Request) -> bytes | None:
         """Look at a head: the text to answer 200 with, or None when the body is to be read; raises Refused."""
@@ -216,6 +218,15 @@ class Connection(BaseProtocol):
         if self.transport is not None:
             self.transport.abort()
 
+    @property
+    def unfinished_bytes(self) -> int:
+        """What it holds of a body that is not whole yet."""
+        return 0 if self._awaiting else self._held_bytes
+
+    def give_way(self, refused: Refused) -> None:
+        """Refuse a request whose body is being read."""
+        self._refuse(refused, close=True)
+
     def expire(self) -> None:
         """Act on a deadline that is over: too slow a request gets its answer, everything else is closed."""
         self.deadline = _NEVER
@@ -224,7 +235,7 @@ class Connection(BaseProtocol):
         elif self._request is not None or self._in_head:
             self._refuse(RequestTooSlow("the request did not arrive in time"), close=True)
         elif self.transport is not None:
-            self.transport.close()
+            self._close(self.transport, linger=False)
 
     # One request after the other.
 
@@ -287,7 +298,7 @@ class Connection(BaseProtocol):
         chunk = request.body.read_nowait()
         try:
             if chunk:
-                self._service.hold(len(chunk))
+                self._service.hold(len(chunk), self)
                 self._held_bytes += len(chunk)
                 self._chunks.append(chunk)
                 if self._held_bytes > self._service.body_bytes_max:
@@ -356,7 +367,8 @@ class Connection(BaseProtocol):
             transport.resume_reading()
             self.deadline = self._loop.time() + LINGER_TIMEOUT_S
         else:
-            transport.close()
+            transport.close()  # which waits for the client to read what is written, so it needs a deadline too
+            self.deadline = self._loop.time() + WRITE_TIMEOUT_S
 
     def _release(self) -> None:
         self._service.release(self._held_bytes)

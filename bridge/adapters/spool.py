@@ -23,7 +23,7 @@ from typing import TypeVar
 
 import structlog
 
-from bridge.adapters.spool_file import ROW_OVERHEAD_BYTES, SpoolFile, set_aside
+from bridge.adapters.spool_file import ROW_OVERHEAD_BYTES, SpoolFile, is_damage, set_aside
 from bridge.delivery import Delivery
 from bridge.errors import Misconfigured, Refused, SpoolFailed, SpoolFull
 
@@ -60,7 +60,7 @@ class SqliteSpool:
         set_aside: damaged files since the start.
 
     Raises:
-        Misconfigured: the folder cannot be used, or another bridge uses it.
+        Misconfigured: the folder or a file in it cannot be used, or another bridge uses it.
     """
 
     def __init__(self, folder: Path, bytes_max: int) -> None:
@@ -74,9 +74,13 @@ class SqliteSpool:
         self._writing: SpoolFile | None = None
         self._files: list[SpoolFile] = []
         self.set_aside = 0
-        for path in sorted(filter(_number, folder.iterdir()), key=_number):
-            if _NAME.fullmatch(path.name):
-                self._take_up(path)
+        try:
+            for path in sorted(filter(_number, folder.iterdir()), key=_number):
+                if _NAME.fullmatch(path.name):
+                    self._take_up(path)
+        except Misconfigured:
+            os.close(self._lock)
+            raise
         self.deliveries = sum(file.count for file in self._files)
         self.bytes = sum(file.bytes for file in self._files)
         self._oldest_received_at = next((file.first_received_at for file in self._files), None)
@@ -137,6 +141,7 @@ class SqliteSpool:
                     batch.append(self._waiting.popleft())
                     size += len(batch[-1][0].body)
                 refused = await self._in_thread(self._commit, [delivery for delivery, _ in batch])
+                self._refused_until = 0.0
                 if refused is not None:
                     self.deliveries -= len(batch)
                     self.bytes -= size + ROW_OVERHEAD_BYTES * len(batch)
@@ -154,7 +159,12 @@ class SqliteSpool:
     def _take_up(self, path: Path) -> None:
         try:
             file = SpoolFile(path)
-        except (sqlite3.Error, OSError) as error:
+        except sqlite3.Error as error:
+            if not is_damage(error):
+                raise Misconfigured(
+                    f"the spool's file {path} cannot be opened ({error.sqlite_errorname}): mend the disk; it holds deliveries "
+                    "that were answered 200"
+                ) from None
             set_aside(path)
             self.set_aside += 1
             _log.error("spool_file_set_aside", file=path.name, error=type(error).__name__)

@@ -24,6 +24,9 @@ ROW_OVERHEAD_BYTES = 200
 _BUSY_TIMEOUT_S = 1.0
 """For a person who looks into the file with SQLite's own tool: no reason to call it damaged."""
 
+_PRIMARY_CODE = 0xFF
+"""Of SQLite's result codes the part that is the same for all kinds of one error (sqlite.org/rescode.html)."""
+
 _DATABASE_AND_LOG = ("", "-wal", "-shm")
 _SCHEMA = """
 CREATE TABLE deliveries (
@@ -193,6 +196,12 @@ class SpoolFile:
     def _close(self) -> None:
         with contextlib.suppress(sqlite3.Error):
             self._database.close()
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """Whether a file is to blame that could not be opened, rather than its disk."""
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)  # SQLITE_ERROR: the tables are not ours
+    return code & _PRIMARY_CODE in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
 
 
 def set_aside(path: Path) -> None:

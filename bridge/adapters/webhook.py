@@ -25,6 +25,7 @@ from bridge.errors import (
     BodyTooLarge,
     MethodNotAllowed,
     NotFound,
+    Overloaded,
     Refused,
     WrongVerifyToken,
 )
@@ -67,7 +68,6 @@ class Webhook:
         self.connections: set[Connection] = set()
         self.stopping = False
         self.body_bytes_max = body_bytes_max
-        self.hold: Callable[[int], None] = intake.hold
         self.release: Callable[[int], None] = intake.release
         self._intake = intake
         self._telemetry = telemetry
@@ -90,6 +90,23 @@ class Webhook:
         for connection in list(self.connections):
             connection.abort()
         self._sweeper.cancel()
+
+    def hold(self, more_bytes: int, connection: Connection) -> None:
+        """Count bytes of a body as they arrive; when they are too many, whoever holds the most of an unfinished one gives way.
+
+        Else a few clients that send large bodies slowly, and unsigned, would keep everybody else out.
+
+        Raises:
+            Refused: that is this connection, or nobody.
+        """
+        try:
+            self._intake.hold(more_bytes)
+        except Overloaded as overloaded:
+            largest = max(self.connections, key=lambda each: each.unfinished_bytes)
+            if largest.unfinished_bytes <= connection.unfinished_bytes + more_bytes:
+                raise
+            largest.give_way(overloaded)
+            self._intake.hold(more_bytes)
 
     def begin(self, request: Request) -> bytes | None:
         """Look at a request's head; the body is not read yet.

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
 from bridge.local.service import Broker
+from tests.http.slow import BEHAVIOURS, fill, outlast
 from tests.kafka.reading import Record, decode_single_object
 from tests.kafka.serving import Street, opened, serve_environment
 
@@ -24,6 +27,28 @@ async def street(kafka: Broker, tmp_path_factory: pytest.TempPathFactory) -> Asy
         yield opened_street
 
 
+SlowClients = dict[str, asyncio.Task[tuple[float, bytes]]]
+
+
+@pytest.fixture(scope="session", autouse=True)
+async def slow_clients(street: Street) -> AsyncIterator[SlowClients]:
+    """One client of each slow kind, all the while beside the tests; `test_slow_clients.py` says what becomes of them."""
+    port = street.serving.port
+    tasks = {name: asyncio.create_task(outlast(port, behaviour)) for name, behaviour in BEHAVIOURS.items()}
+    yield tasks
+    for task in tasks.values():
+        task.cancel()
+    await asyncio.wait(tasks.values())
+
+
+@pytest.fixture(scope="session", autouse=True)
+async def unread_client(street: Street) -> AsyncIterator[socket.socket]:
+    """A client that reads nothing, beside them."""
+    with socket.socket() as client:
+        await fill(street.serving, client)
+        yield client
+
+
 @pytest.fixture
 async def published(street: Street) -> Callable[[], Awaitable[list[Record]]]:
     """Gives what came into Kafka since the test began."""
@@ -33,4 +58,4 @@ async def published(street: Street) -> Callable[[], Awaitable[list[Record]]]:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The tests that wait for the longest time-outs go last: the clients that they wait for wait beside all other tests."""
-    items.sort(key=lambda item: item.name.startswith("test_slow_client_is_cut_off"))
+    items.sort(key=lambda item: item.name.startswith("test_slow_client_"))

@@ -6,77 +6,19 @@ import asyncio
 import contextlib
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import NamedTuple
+from collections.abc import Awaitable, Callable
 
 import pytest
 
-from tests.http.wire import DEADLINE_S, MARKER, PATH, Connection, post, request
+from tests.http.conftest import SlowClients
+from tests.http.slow import BEHAVIOURS, BODY, DRIP_S, HALF, IDLE_CUT_OFF_S, kept
+from tests.http.wire import DEADLINE_S, MARKER, Connection, post, request
 from tests.kafka.reading import Record
 from tests.kafka.serving import Street, message, notification
 
 Published = Callable[[], Awaitable[list[Record]]]
 
-BODY_CUT_OFF_S = 15  # the whole body has ten seconds; a busy machine notices later
-IDLE_CUT_OFF_S = 95  # above the 60 s of most load balancers, and not for ever
-DRIP_S = 0.5
 FAST, SLOW = 300, 100
-
-BODY = notification(message("slow"))
-HALF = len(BODY) // 2
-UNSIGNED = f"X-Hub-Signature-256: sha256={'0' * 64}"
-HEAD = request("POST", PATH, UNSIGNED, f"Content-Length: {len(BODY)}")
-CHUNKED_HEAD = request("POST", PATH, UNSIGNED, "Transfer-Encoding: chunked")
-
-
-class Behaviour(NamedTuple):
-    """What a slow client sends at once, and then again and again."""
-
-    first: bytes
-    then: bytes
-    cut_off_s: float
-    statuses: tuple[bytes, ...]
-
-
-LATE = (b"408",)
-BEHAVIOURS = {
-    "body that stops": Behaviour(HEAD + BODY[:HALF], b"", BODY_CUT_OFF_S, LATE),
-    "body in drops": Behaviour(HEAD, b" ", BODY_CUT_OFF_S, LATE),
-    "chunks in drops": Behaviour(CHUNKED_HEAD, b"1\r\nx\r\n", BODY_CUT_OFF_S, LATE),
-    "endless chunk extension": Behaviour(
-        CHUNKED_HEAD + b"1;", MARKER.encode() * 4096, BODY_CUT_OFF_S, (b"408", b"400")
-    ),
-    "endless trailers": Behaviour(CHUNKED_HEAD + b"0\r\n", b"X-A: b\r\n", BODY_CUT_OFF_S, (b"408", b"400")),
-    "head that stops": Behaviour(HEAD[:-10], b"", IDLE_CUT_OFF_S, (b"408", b"")),
-    "head in drops": Behaviour(HEAD[:-2], b"X-A: b\r\n", IDLE_CUT_OFF_S, (b"408", b"400", b"")),
-    "blank lines": Behaviour(b"\r\n", b"\r\n", IDLE_CUT_OFF_S, (b"408", b"400", b"")),
-    "nothing": Behaviour(b"", b"", IDLE_CUT_OFF_S, (b"",)),
-    "nothing more": Behaviour(request("GET", "/"), b"", IDLE_CUT_OFF_S, (b"404",)),
-}
-
-
-async def outlast(port: int, behaviour: Behaviour) -> tuple[float, bytes]:
-    """How long the server bears it, in seconds, and what it said."""
-    began = time.monotonic()
-    async with Connection.open(port) as connection:
-        await connection.send(behaviour.first)
-        said = asyncio.create_task(connection.until_closed(2 * IDLE_CUT_OFF_S))
-        while not said.done():
-            await asyncio.wait({said}, timeout=DRIP_S if behaviour.then else None)
-            if not said.done():
-                await connection.send(behaviour.then)
-        return time.monotonic() - began, await said
-
-
-@pytest.fixture(scope="session", autouse=True)
-async def slow_clients(street: Street) -> AsyncIterator[dict[str, asyncio.Task[tuple[float, bytes]]]]:
-    """One client of each kind, all the while beside the other tests."""
-    port = street.serving.port
-    tasks = {name: asyncio.create_task(outlast(port, behaviour)) for name, behaviour in BEHAVIOURS.items()}
-    yield tasks
-    for task in tasks.values():
-        task.cancel()
-    await asyncio.wait(tasks.values())
 
 
 async def test_fast_clients_beside_slow_ones_are_served(street: Street, published: Published) -> None:
@@ -161,9 +103,7 @@ async def test_client_that_reads_no_answers_is_cut_off(street: Street) -> None:
 
 
 @pytest.mark.parametrize("name", BEHAVIOURS)
-async def test_slow_client_is_cut_off_in_the_end(
-    slow_clients: dict[str, asyncio.Task[tuple[float, bytes]]], name: str
-) -> None:
+async def test_slow_client_is_cut_off_in_the_end(slow_clients: SlowClients, name: str) -> None:
     """Whoever is slow, in whatever way, is told so where there is something to answer, and let go."""
     behaviour = BEHAVIOURS[name]
 
@@ -173,3 +113,13 @@ async def test_slow_client_is_cut_off_in_the_end(
     assert said[9:12] in behaviour.statuses
     assert said.count(b"HTTP/1.1 ") <= 1
     assert MARKER.encode() not in said
+
+
+async def test_slow_client_that_reads_nothing_is_cut_off_in_the_end(
+    street: Street, unread_client: socket.socket
+) -> None:
+    """Closing waits for what is written to be read, and even that has an end."""
+    deadline = time.monotonic() + 2 * IDLE_CUT_OFF_S
+    while kept(street.serving.port, unread_client)[0]:
+        assert time.monotonic() < deadline
+        await asyncio.sleep(DRIP_S)

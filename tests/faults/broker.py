@@ -1,0 +1,116 @@
+"""The packaged Kafka behind a proxy: it can be killed, cut off, emptied and changed behind the bridge's back."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from confluent_kafka.admin import (
+    AclBinding,
+    AclBindingFilter,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    ResourcePatternType,
+    ResourceType,
+)
+
+from bridge.local.jvm import free_port
+from bridge.local.kafka import DATA, LocalKafka
+from tests.faults.proxy import Proxy
+from tests.kafka.reading import Reader, Record
+
+_DEADLINE_S = 60
+
+AUTHORIZER = {
+    "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+    "super.users": "User:nobody",
+    "allow.everyone.if.no.acl.found": "true",
+}
+"""Everybody may do everything, until `forbid` says otherwise."""
+
+
+class ProxiedKafka(LocalKafka):
+    """Tells its clients the proxy's address in place of its own.
+
+    Args:
+        data_dir: its folder.
+
+    Attributes:
+        network: between its clients and it.
+    """
+
+    def __init__(self, data_dir: Path) -> None:
+        super().__init__(data_dir=data_dir, port=None)
+        self.network = Proxy(free_port())
+        self._reached = False
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """The proxy's address."""
+        return f"127.0.0.1:{self.network.port}"
+
+    async def start(self) -> None:
+        """Start the broker, and the proxy with the first start."""
+        await super().start()
+        if not self._reached:
+            self.network.start(self.port)
+            self._reached = True
+
+    async def wipe(self) -> None:
+        """Kill the broker, and bring it back without anything that it knew."""
+        await self.kill()
+        shutil.rmtree(self.data_dir / DATA)
+        await self.start()
+
+    async def records(self, prefix: str) -> list[Record]:
+        """Everything that lies in the bridge's topics of this prefix."""
+        reader = Reader(self.bootstrap_servers, prefix)
+        try:
+            return await reader.new()
+        finally:
+            reader.close()
+
+    def delete_topics(self, *names: str) -> None:
+        """Delete topics, by another client than ours."""
+        admin = self._admin()
+        for done in admin.delete_topics(list(names), operation_timeout=_DEADLINE_S).values():
+            done.result(_DEADLINE_S)
+
+    def set_message_bytes(self, topic: str, bytes_max: int) -> None:
+        """Change a topic's max.message.bytes, by another client than ours."""
+        entry = ConfigEntry("max.message.bytes", f"{bytes_max}", incremental_operation=AlterConfigOpType.SET)
+        resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
+        admin = self._admin()
+        for done in admin.incremental_alter_configs([resource]).values():
+            done.result(_DEADLINE_S)
+
+    def forbid(self, operation: AclOperation, topic: str) -> None:
+        """Let nobody do this to a topic any more."""
+        admin = self._admin()
+        for done in admin.create_acls([AclBinding(*_denial(operation, topic))]).values():
+            done.result(_DEADLINE_S)
+
+    def allow(self, operation: AclOperation, topic: str) -> None:
+        """Let everybody do it again."""
+        admin = self._admin()
+        for done in admin.delete_acls([AclBindingFilter(*_denial(operation, topic))]).values():
+            done.result(_DEADLINE_S)
+
+    def _admin(self) -> AdminClient:
+        return AdminClient({"bootstrap.servers": f"127.0.0.1:{self.port}", "log_level": 0})
+
+    def _configure(self, data: str, internal_port: int) -> None:
+        advertised = f"CLIENT://127.0.0.1:{self.network.port},INTERNAL://127.0.0.1:{internal_port}"
+        self._properties = {**AUTHORIZER, "advertised.listeners": advertised}
+        super()._configure(data, internal_port)
+
+
+def _denial(
+    operation: AclOperation, topic: str
+) -> tuple[ResourceType, str, ResourcePatternType, str, str, AclOperation, AclPermissionType]:
+    """An access rule as Kafka has it: about this topic, for everybody from everywhere."""
+    return ResourceType.TOPIC, topic, ResourcePatternType.LITERAL, "User:*", "*", operation, AclPermissionType.DENY
