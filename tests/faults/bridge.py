@@ -46,11 +46,11 @@ class Bridge:
         """The public port, of all processes."""
         return int(self.environment["BRIDGE_PORT"])
 
-    async def start(self, **variables: str) -> None:
-        """Start the next process, with these settings from now on, and wait until it is ready."""
+    async def start(self, until: str = "/readyz", **variables: str) -> None:
+        """Start the next process, with these settings from now on, and wait until the management port says 200 there."""
         self.environment = {**self.environment, **{f"BRIDGE_{name}": value for name, value in variables.items()}}
         self._serving = await self._stack.enter_async_context(begun(self._folder, self.environment))
-        await self._serving.until_ready()
+        await self._serving.until_asked(until, 200)
 
     async def kill(self) -> None:
         """SIGKILL; what it printed is looked at."""

@@ -15,6 +15,7 @@ from tests.faults.broker import ProxiedKafka
 from tests.faults.ledger import Figures
 from tests.faults.load import Load
 from tests.faults.test_outage import environment
+from tests.http.wire import DEADLINE_S, Connection
 from tests.kafka.serving import run
 from tests.processes import Process
 
@@ -119,3 +120,29 @@ async def test_second_bridge_over_the_spool_is_refused(broken: ProxiedKafka, top
         [line] = [line for line in second.stderr.splitlines() if line.startswith("bridge: ")]
         assert "another bridge" in line
         assert (await bridge.serving.ask("/readyz"))[0] == 200
+
+
+async def test_workers_whose_keeper_was_killed_take_no_more(
+    broken: ProxiedKafka, topic_prefix: str, tmp_path: Path
+) -> None:
+    """They would not see where the next keeper's deliveries go, and could overtake its spool: nothing is answered 200."""
+    async with (
+        prepared(broken, topic_prefix, tmp_path, WORKERS="2", SHUTDOWN_DELAY_MS="5000") as bridge,
+        Load(bridge.port, senders=SENDERS).running() as load,
+    ):
+        await load.until_more(50, "kafka")
+        await bridge.kill()
+        answered = load.ledger.outcomes["kafka"] + SENDERS
+        await load.until_more(SENDERS, "0")
+        async with asyncio.timeout(DEADLINE_S):
+            while await _listens(bridge.port):
+                await asyncio.sleep(0)
+        assert load.ledger.outcomes["kafka"] <= answered
+
+
+async def _listens(port: int) -> bool:
+    try:
+        async with Connection.open(port):
+            return True
+    except ConnectionError:
+        return False

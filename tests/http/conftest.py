@@ -32,7 +32,7 @@ SlowClients = dict[str, asyncio.Task[tuple[float, bytes]]]
 
 @pytest.fixture(scope="session", autouse=True)
 async def slow_clients(street: Street) -> AsyncIterator[SlowClients]:
-    """One client of each slow kind, all the while beside the tests; `test_slow_clients.py` says what becomes of them."""
+    """One client of each slow kind, beside all tests; `test_slow_clients.py` says what becomes of them."""
     port = street.serving.port
     tasks = {name: asyncio.create_task(outlast(port, behaviour)) for name, behaviour in BEHAVIOURS.items()}
     yield tasks
@@ -57,5 +57,5 @@ async def published(street: Street) -> Callable[[], Awaitable[list[Record]]]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The tests that wait for the longest time-outs go last: the clients that they wait for wait beside all other tests."""
+    """Put the tests of the longest time-outs last: their clients wait beside all other tests."""
     items.sort(key=lambda item: item.name.startswith("test_slow_client_"))

@@ -61,7 +61,7 @@ async def outlast(port: int, behaviour: Behaviour) -> tuple[float, bytes]:
 
 
 async def fill(serving: Serving, client: socket.socket) -> None:
-    """Connect and ask, but read nothing, until the answers fill the kernel's buffer and a little of the server's own."""
+    """Ask, but read nothing, until the answers fill the kernel's buffer and a little of the server's own."""
     loop, counter = asyncio.get_running_loop(), "instagram_bridge_verification_requests_total{"
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
     client.setblocking(False)  # noqa: FBT003 - the method's own signature

@@ -1,6 +1,6 @@
 """Where a request ends: what is clear is read as it was meant, what could be read in two ways is refused.
 
-Every refused shape holds a complete, rightly signed delivery, often two: a server that found any of them would publish it.
+Every refused shape holds a complete, rightly signed delivery, often two: a server that found one would publish it.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ async def test_request_that_could_be_read_in_two_ways_is_refused(
 async def test_request_that_is_refused_does_not_harm_the_one_before_it(
     street: Street, published: Published, shape: str
 ) -> None:
-    """In one segment: what is answered 200 is published once, the broken one is refused, and what follows it is not read."""
+    """In one segment: what is answered 200 is published once, the broken one is refused, what follows is not read."""
     async with Connection.open(street.serving.port) as connection:
         await connection.send(street.serving.signed(BODY) + AMBIGUOUS[shape] + SMUGGLED)
         await connection.end()
@@ -175,7 +175,7 @@ async def test_request_that_is_refused_does_not_harm_the_one_before_it(
 async def test_request_in_an_unusual_but_clear_form_is_taken(
     street: Street, published: Published, delivery: tuple[str, bytes]
 ) -> None:
-    """What RFC 9112 allows and leaves no doubt about is a delivery like any other; the next one on the connection too."""
+    """What RFC 9112 allows and leaves no doubt about is a delivery like any other, and so is the next one."""
     async with Connection.open(street.serving.port) as connection:
         for _ in range(2):
             await connection.send(delivery[1])
@@ -195,7 +195,7 @@ async def test_signature_in_a_trailer_does_not_count(street: Street, published: 
 
 
 async def test_request_inside_a_body_is_only_a_body(street: Street, published: Published) -> None:
-    """A delivery hidden in the body of a GET, of a refused POST or of one to another path is never read as a request."""
+    """A delivery in the body of a GET, of a refused POST or of one to another path is never read as a request."""
     hiding = [
         request("GET", PATH, f"Content-Length: {len(SMUGGLED)}", body=SMUGGLED),
         request("GET", "/", TE, body=chunked([SMUGGLED])),
@@ -216,7 +216,7 @@ async def test_request_inside_a_body_is_only_a_body(street: Street, published: P
 
 
 async def test_pipelined_deliveries_are_answered_and_published_in_order(street: Street, published: Published) -> None:
-    """A hundred requests in one segment, good ones and bad ones: answers in the order of requests, so are the records."""
+    """A hundred requests in one segment, good and bad: the answers are in their order, and so are the records."""
     bodies = [notification(message(f"pipelined-{number:03}")) for number in range(100)]
     signatures = street.serving.signatures(bodies)
     good = [post(*each) for each in zip(bodies, signatures, strict=True)]

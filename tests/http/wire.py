@@ -1,4 +1,4 @@
-"""HTTP/1.1 over a raw socket: requests as bytes, answers as they came. No HTTP library: what is sent here none would send.
+"""HTTP/1.1 over a raw socket, without an HTTP library: what is sent here none would send.
 
 Every answer that passes here is looked at: it must tell nothing of the software behind it, nor give back what was sent.
 """
@@ -79,7 +79,7 @@ class Connection:
             writer.transport.abort()
 
     async def send(self, *pieces: bytes) -> None:
-        """Send pieces one after the other; a server that hangs up meanwhile has its reasons, and its answer is looked at."""
+        """Send pieces one after the other; a server that hangs up meanwhile may have answered before."""
         with contextlib.suppress(ConnectionError):
             for piece in pieces:
                 self._writer.write(piece)

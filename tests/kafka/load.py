@@ -56,7 +56,7 @@ class Load:
         await asyncio.gather(*self._tasks)
 
     def assert_kept(self, records: Sequence[Record], mid_of: Callable[[Record], str]) -> None:
-        """What was answered 200 is in the topic, first copies in order; only what Kafka did not acknowledge is there twice."""
+        """What was answered 200 is there, first copies in order; only what Kafka did not acknowledge is there twice."""
         copies = 0
         for customer, said in self.said.items():
             key = f"{ACCOUNT}:{customer}".encode()

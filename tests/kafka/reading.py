@@ -144,7 +144,8 @@ def confluent_decoder(registry_url: str) -> Decode:
 
     @cache
     def registered(schema_id: int) -> avro_schema.Schema:
-        with urllib.request.urlopen(f"{registry_url}/schemas/ids/{schema_id}", timeout=_DEADLINE_S) as answer:  # noqa: S310 - the test's own registry
+        url = f"{registry_url}/schemas/ids/{schema_id}"
+        with urllib.request.urlopen(url, timeout=_DEADLINE_S) as answer:  # noqa: S310 - the test's own registry
             return avro_schema.parse(json.load(answer)["schema"])
 
     def decode(record: Record) -> dict[str, Any]:
@@ -172,7 +173,7 @@ def _schema_of(topic_field: str) -> avro_schema.RecordSchema:
 
 @cache
 def _fingerprint_of(topic_field: str) -> bytes:
-    """CRC-64-AVRO, little-endian. `avro` forgets to write ``{"type": "long"}`` as ``"long"`` once a logicalType is stripped."""
+    """CRC-64-AVRO, little-endian. `avro` forgets to shorten ``{"type": "long"}`` when a logicalType is stripped."""
 
     def simple(node: Any) -> Any:  # noqa: ANN401 - any part of a schema
         if isinstance(node, list):

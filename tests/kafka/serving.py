@@ -1,6 +1,6 @@
 """`bridge serve` as a real process over topics of its own, as an operator would set it up.
 
-However a process ends, everything that it ever printed is looked at: no secret, no token, no body, no expected signature.
+However a process ends, all that it ever printed is looked at: no secret, no token, no body, no expected signature.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ POLL_INTERVAL_S = 0.02
 
 
 def serve_environment(bootstrap_servers: str, prefix: str, **variables: str) -> dict[str, str]:
-    """What `bridge serve` needs, on free ports and without a spool; ``variables`` are settings without BRIDGE_, and win."""
+    """What `bridge serve` needs, on free ports, without a spool; ``variables`` are settings without BRIDGE_."""
     settings = {
         "KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers,
         "TOPIC_PREFIX": prefix,

@@ -18,7 +18,7 @@ CONNECTIONS = 8
 
 
 async def test_bad_items_among_good_ones_harm_nobody(street: Street) -> None:
-    """What is no object, or has a wrong type inside, goes where the contract says; all others as if it were not there."""
+    """What is no object, or has a wrong type inside, goes where the contract says; all others as ever."""
     parties = {"sender": {"id": "9"}, "recipient": {"id": ACCOUNT}}
     items: list[Any] = [
         message("first"),
@@ -73,7 +73,7 @@ async def test_batch_of_large_items_is_published_in_order(plain: Street) -> None
 
 
 def mixed(number: int) -> tuple[str, dict[str, Any], str, tuple[str, str]]:
-    """An item: its place, itself, and what its record must have: event_id, and topic's field and key; of seven kinds in turn."""
+    """Of seven kinds in turn: an item's place, the item, its event_id, and its topic's field and key."""
     customer, mid, when = f"{1_000_000 + number % 501}", f"mid-ö-{number}", 1_763_800_000_000 + number
     parties = {"sender": {"id": customer}, "recipient": {"id": ACCOUNT}, "timestamp": when}
     kinds: list[tuple[str, str, dict[str, Any], list[Any]]] = [
@@ -95,7 +95,7 @@ def mixed(number: int) -> tuple[str, dict[str, Any], str, tuple[str, str]]:
 
 
 async def test_twenty_thousand_mixed_items_all_arrive_once(plain: Street) -> None:
-    """Over deliveries of all sizes, on several connections at once, the counts add up: per event, per topic, in the metrics."""
+    """Over deliveries of all sizes, on several connections at once, the counts add up, in the metrics too."""
     await plain.reader.new()
     before = await plain.serving.counted("instagram_bridge_records_total")
     expected: dict[str, tuple[str, str]] = {}

@@ -1,6 +1,6 @@
 """A broker that dies, hangs or is not there yet: what is answered 200 is kept, and nobody restarts the bridge.
 
-One form for all: steady, inject, look at answers and state, heal, and then the topic holds at least what was answered 200.
+One form for all: steady, inject, look at answers and state, heal; then the topic holds what was answered 200.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def mid_of(record: Record) -> str:
 async def test_broker_killed_without_a_spool_is_503_until_it_is_back(
     broker: LocalKafka, topic_prefix: str, tmp_path: Path
 ) -> None:
-    """Refused while it is away, acknowledged again when it is back, by the same process; nothing acknowledged is missing."""
+    """Refused while it is away, acknowledged again when it is back, by the same process; nothing is missing."""
     environment = serve_environment(broker.bootstrap_servers, topic_prefix)
     async with opened(tmp_path, environment, decode_single_object) as street:
         load = Load(street.serving)

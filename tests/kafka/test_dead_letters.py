@@ -143,7 +143,7 @@ async def test_record_that_is_too_large_is_a_dead_letter_and_its_neighbours_are_
 
 
 async def test_records_around_the_largest_size_are_all_taken_by_kafka(plain: Street) -> None:
-    """Our own measure of a record is never smaller than Kafka's: at every size it is published or set aside, never refused."""
+    """Our measure of a record is never smaller than Kafka's: at every size it is published or set aside."""
     limit = 1024 * 1024
     smallest, largest = message("s"), message("l")
     sizes = [*range(limit - 1600, limit - 400, 100)]
@@ -159,7 +159,7 @@ async def test_records_around_the_largest_size_are_all_taken_by_kafka(plain: Str
 
 
 async def test_item_with_odd_but_valid_json_is_published_with_its_exact_text(street: Street) -> None:
-    """Huge numbers, duplicate keys, lone surrogates and controls arrive verbatim in raw, and typed as far as they can be."""
+    """Huge numbers, duplicate keys, lone surrogates and controls are verbatim in raw, and typed where they can be."""
     parties = f'"sender":{{"id":17841400000000099}},"recipient":{{"id":"{ACCOUNT}"}}'
     items = [
         f'{{{parties},"timestamp":1e999,"message":{{"mid":"huge","n":{"9" * 400},"text":"t"}}}}',
