@@ -34,7 +34,7 @@ _RETIRE_TIMEOUT_S = 1.0
 _START_TIMEOUT_S = 10.0
 """For a producer to find its brokers; then it is another try's turn."""
 
-_RETRY_FIRST_S, _RETRY_MAX_S = 0.2, 5.0
+_RETRY_FIRST_S, _RETRY_MAX_S = 0.2, 2.0
 """Back-off between producers, until a flush is acknowledged: quick for a restarted broker, and no burden for one that is away
 for an hour, or that is there and refuses everything."""
 
