@@ -201,8 +201,11 @@ class _Unexpected(Collector):
         yield family
 
 
-class _Lines(structlog.PrintLogger):
-    """A line that cannot be written is dropped: a full disk or a closed pipe must not cost a delivery its answer."""
+class _Lines(structlog.WriteLogger):
+    """One write a line, so that the lines of workers stay whole; one that cannot be written is dropped.
+
+    A full disk or a closed pipe must not cost a delivery its answer.
+    """
 
     def msg(self, message: str) -> None:
         with contextlib.suppress(OSError):

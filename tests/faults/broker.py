@@ -32,6 +32,9 @@ AUTHORIZER = {
 }
 """Everybody may do everything, until `forbid` says otherwise."""
 
+TIDY = {"log.segment.delete.delay.ms": "100"}
+"""What is deleted is soon gone from the disk."""
+
 
 class ProxiedKafka(LocalKafka):
     """Tells its clients the proxy's address in place of its own.
@@ -75,9 +78,10 @@ class ProxiedKafka(LocalKafka):
             reader.close()
 
     def delete_topics(self, *names: str) -> None:
-        """Delete topics, by another client than ours."""
+        """Delete topics, all when none is named, by another client than ours."""
         admin = self._admin()
-        for done in admin.delete_topics(list(names), operation_timeout=_DEADLINE_S).values():
+        found = list(names) or [name for name in admin.list_topics(timeout=_DEADLINE_S).topics if name[0] != "_"]
+        for done in admin.delete_topics(found, operation_timeout=_DEADLINE_S).values():
             done.result(_DEADLINE_S)
 
     def set_message_bytes(self, topic: str, bytes_max: int) -> None:
@@ -105,7 +109,7 @@ class ProxiedKafka(LocalKafka):
 
     def _configure(self, data: str, internal_port: int) -> None:
         advertised = f"CLIENT://127.0.0.1:{self.network.port},INTERNAL://127.0.0.1:{internal_port}"
-        self._properties = {**AUTHORIZER, "advertised.listeners": advertised}
+        self._properties = {**AUTHORIZER, **TIDY, "advertised.listeners": advertised}
         super()._configure(data, internal_port)
 
 

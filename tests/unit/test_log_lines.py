@@ -1,0 +1,31 @@
+"""Log lines of several processes into one stderr, which is what workers and their keeper do."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+PROCESSES = 3
+LINES = 2_000
+LOGGING = f"""
+import structlog
+from bridge.telemetry import configure_logging
+configure_logging("json", "info")
+log = structlog.get_logger()
+for number in range({LINES}):
+    log.info("counted", number=number)
+"""
+
+
+def test_lines_of_several_processes_stay_whole(tmp_path: Path) -> None:
+    """Also unbuffered, as images set it, where every write is a call of the system."""
+    output = tmp_path / "stderr"
+    with output.open("wb") as stderr:
+        command, environment = [sys.executable, "-c", LOGGING], {**os.environ, "PYTHONUNBUFFERED": "1"}
+        processes = [subprocess.Popen(command, stderr=stderr, env=environment) for _ in range(PROCESSES)]
+        assert [process.wait(timeout=60) for process in processes] == [0] * PROCESSES
+    numbers = [json.loads(line)["number"] for line in output.read_text("utf-8").splitlines()]
+    assert sorted(numbers) == sorted([*range(LINES)] * PROCESSES)
