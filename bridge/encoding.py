@@ -7,7 +7,8 @@ field is read by these rules:
 - a string named ``id``, ``mid`` or ``…_id`` is an id, which may come as a whole number;
 - a string named ``<key>_json`` holds the JSON text of whatever stands under Meta's ``<key>``;
 - ``long``, ``timestamp-millis`` and ``boolean`` take what `bridge.coercion` takes;
-- everything else takes its own JSON type. A wrong type is null and noted; a key without a field is noted.
+- everything else takes its own JSON type. A wrong type is null and noted; a key without a field is noted, and so is an
+  attachment's type that is not known.
 
 Value layouts: Confluent's (0x00, four bytes of schema id, big-endian) with a registry, Avro's single-object encoding
 (C3 01, CRC-64-AVRO little-endian; Avro 1.12 specification, "Single-object encoding") without one.
@@ -16,6 +17,7 @@ Value layouts: Confluent's (0x00, four bytes of schema id, big-endian) with a re
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, get_args
 
@@ -24,7 +26,7 @@ import msgspec
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 
 from bridge.coercion import as_flag, as_id, as_long, as_milliseconds
-from bridge.event import CHANGE_FIELDS, STANDBY, WEBHOOK_FIELD_OF_KEY, Event
+from bridge.event import ATTACHMENT_TYPES, CHANGE_FIELDS, STANDBY, WEBHOOK_FIELD_OF_KEY, Event
 from bridge.notification import Note, Origin
 
 Schema = dict[str, Any]
@@ -32,6 +34,12 @@ Schema = dict[str, Any]
 
 _SHORT_BYTES = 4096
 """Lengths whose prefix is looked up instead of computed: nearly every string of a delivery; 0.5 MB a process."""
+
+_KNOWN_VALUES = {"attachments[].type": ATTACHMENT_TYPES}
+"""Where Meta chooses from a list that grows, by the end of the path."""
+
+_VALUE_TO_NAME = re.compile(r"[a-z0-9_]{1,40}", re.ASCII)
+"""A value that looks like a word of Meta's is noted by name; anything else might be content."""
 
 _MESSAGING_KEYS = frozenset({"sender", "recipient", "timestamp", *WEBHOOK_FIELD_OF_KEY})
 _CHANGE_KEYS = frozenset({"field", "value"})
@@ -119,6 +127,7 @@ class _Generator:
             "json": msgspec.json.encode,
             "Note": Note,
             "note_unknown": _note_unknown,
+            "note_value": _note_value,
         }
 
     def source(self) -> str:
@@ -131,8 +140,8 @@ class _Generator:
                 self._typed(member, "typed", self._root, 1)
                 typed_keys.add(_key(name))
         if typed_keys:
-            known = _CHANGE_KEYS if typed_keys == {"value"} else _MESSAGING_KEYS
-            self._unknown("typed", known, self._root, 1)
+            known = _CHANGE_KEYS if "value" in typed_keys else _MESSAGING_KEYS
+            self._unknown("typed", known | typed_keys, self._root, 1)
             for party in sorted({"sender", "recipient"} & known):
                 self._put(1, f"party = typed.get({party!r})", "if party.__class__ is dict and len(party) > 1:")
                 self._unknown("party", frozenset({"id"}), f"{self._root}{party}.", 2)
@@ -173,6 +182,10 @@ class _Generator:
         if kind == "string":
             self._put(depth, f"elif {value}.__class__ is str:")
             self._string(value, depth + 1)
+            for known in (values for place, values in _KNOWN_VALUES.items() if path.endswith(place)):
+                constant = f"KNOWN_{len(self.names)}"
+                self.names[constant] = known
+                self._put(depth + 1, f"if {value} not in {constant}: note_value({value}, {path!r}, notes)")
             if name in {"id", "mid"} or name.endswith("_id"):
                 self._put(depth, f"elif {value}.__class__ is int: put(some(str({value}).encode()))")
         elif kind == "boolean":
@@ -285,6 +298,10 @@ def _some(content: bytes) -> bytes:
 
 _LENGTHS = [_varint(size) for size in range(_SHORT_BYTES)]
 _SOME_LENGTHS = [_some_length(size) for size in range(_SHORT_BYTES)]
+
+
+def _note_value(value: str, path: str, notes: list[Note]) -> None:
+    notes.append(Note("unknown_value", f"{path}={value if _VALUE_TO_NAME.fullmatch(value) else '(other)'}"))
 
 
 def _note_unknown(holder: Mapping[str, object], known: frozenset[str], path: str, notes: list[Note]) -> None:

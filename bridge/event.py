@@ -40,6 +40,26 @@ MESSAGING_FIELDS = frozenset({*WEBHOOK_FIELD_OF_KEY.values(), STANDBY})
 WEBHOOK_FIELDS = (*dict.fromkeys(WEBHOOK_FIELD_OF_KEY.values()), STANDBY, *sorted(CHANGE_FIELDS), OTHER)
 """Every webhook field that has a topic of events."""
 
+ATTACHMENT_TYPES = frozenset(
+    {
+        *(
+            "audio",
+            "file",
+            "image",
+            "video",
+            "share",
+            "media",
+            "template",
+            "like_heart",
+            "ephemeral",
+            "unsupported_type",
+        ),
+        *("story", "story_mention", "ig_story", "ig_reel", "reel", "ig_post"),
+    }
+)
+"""What an attachment has been seen to be (Meta, "Instagram Messaging webhooks", and captures; 2026-11). An open set: another
+type is published like these, and noted."""
+
 _IDENTITY_VERSION = "1"
 _EVENT_ID_DIGITS = 32
 _PARTY_BY_ENTRY = frozenset({"message", "message_edit", "reaction", "read"})

@@ -193,7 +193,7 @@ class _Unexpected(Collector):
     def collect(self) -> Iterator[CounterMetricFamily]:
         family = CounterMetricFamily(
             f"{_NAMESPACE}_unexpected",
-            "What was odd in Meta's JSON but kept: unknown_key, wrong_type, second_key, empty, unreadable.",
+            "What was odd in Meta's JSON but kept: unknown_key, unknown_value, wrong_type, second_key, empty, unreadable.",
             labels=["kind", "path"],
         )
         for labels, count in self._counts.items():

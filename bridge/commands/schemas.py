@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -64,18 +65,19 @@ def check(env_file: Path | None, *, output: str) -> None:
     """Check every packaged schema against each registered and each released version of it, both ways.
 
     What counts is Avro's full compatibility, and besides it that no type changes its meaning (logicalType). The registry's own
-    setting is not asked, and nothing is registered.
+    setting is not asked, and nothing is registered. Without BRIDGE_SCHEMA_REGISTRY_URL the released versions are all.
 
     Example: bridge schemas check --output json
     """
 
     async def work(settings: KafkaSettings) -> list[dict[str, object]]:
         rows: list[dict[str, object]] = []
-        released = list(schemas.released())
-        async with Registry(settings) as registry:
+        if settings.schema_registry_url is None:
+            click.echo("BRIDGE_SCHEMA_REGISTRY_URL is not set: checked against the released versions alone", err=True)
+        async with contextlib.AsyncExitStack() as stack:
+            registry = await stack.enter_async_context(Registry(settings)) if settings.schema_registry_url else None
             for subject, schema in _subjects(settings).items():
-                versions = {f"version {number}": old for number, old in (await registry.versions(subject)).items()}
-                versions |= {f"released {path}": old for path, old in released if _same_record(old, schema)}
+                versions = await _earlier(subject, schema, registry)
                 found = [f"{name}: {line}" for name, old in versions.items() for line in incompatibilities(old, schema)]
                 outcome = "incompatible" if found else "compatible" if versions else "new"
                 rows.append({"subject": subject, "outcome": outcome, "versions": len(versions)})
@@ -160,8 +162,15 @@ def _subjects(settings: KafkaSettings) -> dict[str, Schema]:
     }
 
 
-def _same_record(one: Schema, other: Schema) -> bool:
-    return all(one.get(key) == other.get(key) for key in ("namespace", "name"))
+async def _earlier(subject: str, schema: Schema, registry: Registry | None) -> dict[str, Schema]:
+    """Every version that a schema has to go with: those of its subject, if there is a registry, and the released ones."""
+    registered = await registry.versions(subject) if registry is not None else {}
+    versions = {f"version {number}": old for number, old in registered.items()}
+    return versions | {
+        f"released {path}": old
+        for path, old in schemas.released()
+        if all(old.get(key) == schema.get(key) for key in ("namespace", "name"))
+    }
 
 
 def _show(rows: Sequence[Mapping[str, object]], output: str) -> None:

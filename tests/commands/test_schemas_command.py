@@ -58,7 +58,9 @@ async def test_register_twice_registers_once_with_full_compatibility(
     assert [row["id"] for row in second.said["subjects"]] == [row["id"] for row in rows]
     assert {row["outcome"] for row in second.said["subjects"]} == {"already there"}
     checked = await run("schemas", "check", "--output", "json", SCHEMA_REGISTRY_URL=registry.url)
-    assert {(row["outcome"], row["versions"]) for row in checked.said["subjects"]} == {("compatible", 1)}
+    assert {(row["outcome"], row["versions"]) for row in checked.said["subjects"]} == {
+        ("compatible", 2)
+    }  # the registered one, and the one of 0.1.0
 
 
 async def test_register_over_an_incompatible_schema_is_refused_and_check_says_why(
@@ -83,7 +85,7 @@ async def test_register_over_an_incompatible_schema_is_refused_and_check_says_wh
 async def test_check_against_a_release_that_had_another_type_names_release_and_field(
     run: Run, registry: Registry, tmp_path: Path
 ) -> None:
-    """A released schema counts although this registry never saw it."""
+    """A released schema counts although this registry never saw it, and where there is no registry at all."""
     packaged = tmp_path / "schemas" / "avro"  # the command runs in this folder, and takes it for its own
     shutil.copytree(Path(__file__).parents[2] / "schemas" / "avro", packaged)
     old = load("messages")
@@ -92,9 +94,10 @@ async def test_check_against_a_release_that_had_another_type_names_release_and_f
     release.parent.mkdir(parents=True)
     release.write_text(json.dumps(old), "utf-8")
 
-    checked = await run("schemas", "check", SCHEMA_REGISTRY_URL=registry.url)
-    assert "1 schemas are not compatible" in checked.complaint
-    assert f"released 0.0.1/{release.name}: event_id was bytes and is string" in checked.stdout
+    for variables in ({"SCHEMA_REGISTRY_URL": registry.url}, {}):
+        checked = await run("schemas", "check", **variables)
+        assert (checked.exit_code, "1 schemas are not compatible" in checked.stderr) == (1, True)
+        assert f"released 0.0.1/{release.name}: event_id was bytes and is string" in checked.stdout
 
 
 async def test_schema_ids_before_and_after_register(
@@ -112,10 +115,11 @@ async def test_schema_ids_before_and_after_register(
     assert await schema_ids(KafkaSettings(), wanted) == ids
 
 
-@pytest.mark.parametrize("subcommand", ["register", "check"])
-async def test_schemas_without_a_registry_names_the_setting(run: Run, subcommand: str) -> None:
-    """Without BRIDGE_SCHEMA_REGISTRY_URL there is nothing to talk to."""
-    assert "set BRIDGE_SCHEMA_REGISTRY_URL" in (await run("schemas", subcommand)).complaint
+async def test_schemas_without_a_registry_names_the_setting(run: Run) -> None:
+    """Without BRIDGE_SCHEMA_REGISTRY_URL nothing can be registered, and a check says that it asked none."""
+    assert "set BRIDGE_SCHEMA_REGISTRY_URL" in (await run("schemas", "register")).complaint
+    checked = await run("schemas", "check")
+    assert (checked.exit_code, "BRIDGE_SCHEMA_REGISTRY_URL is not set" in checked.stderr) == (0, True)
 
 
 async def test_schemas_with_a_wrong_address_fails_in_one_line(run: Run, registry: Registry) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -15,6 +16,9 @@ import fastavro
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from bridge.commands.schemas import incompatibilities
+from bridge.schemas import released
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -238,6 +242,22 @@ def test_json_text_of_a_key_never_stands_beside_its_typed_form(name: str) -> Non
         texts = [field for field in definition.get("fields", ()) if field["name"].endswith("_json")]
         assert all(is_nullable(field) for field in texts)
         assert not names & {field["name"].removesuffix("_json") for field in texts}
+
+
+@each_schema
+def test_schema_is_compatible_with_every_version_that_was_released(name: str) -> None:
+    """Whoever has an old schema reads what is written today, and the other way round: FULL_TRANSITIVE, without a registry."""
+    versions = [schema for path, schema in released() if Path(path).stem == name]
+    assert [line for old in versions for line in incompatibilities(old, SCHEMAS[name])] == []
+
+
+def test_released_schemas_all_have_a_successor_and_every_release_has_its_schemas() -> None:
+    """A record is never taken back, and a version of the changelog has its folder."""
+    assert {Path(path).stem for path, _ in released()} <= set(SCHEMAS)
+    changelog = (Path(__file__).parents[2] / "CHANGELOG.md").read_text("utf-8")
+    versions = {Path(path).parts[0] for path, _ in released()}
+    assert versions >= set(re.findall(r"^## \[(\d+\.\d+\.\d+)\]", changelog, flags=re.MULTILINE))
+    assert versions
 
 
 def values(node: Any, named: dict[str, Schema]) -> st.SearchStrategy[Any]:  # noqa: ANN401 — a schema is any JSON

@@ -102,6 +102,17 @@ def test_new_key_stays_in_raw_and_is_noted_by_path() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("kind", "told"), [("hologram", "hologram"), ("Look at this!", "(other)"), ("x" * 41, "(other)")]
+)
+def test_new_attachment_type_is_noted_by_name_unless_it_could_be_content(kind: str, told: str) -> None:
+    """Meta's word is told, a customer's never, and in standby the path says so."""
+    members = f'"message":{{"mid":"m_1","attachments":[{{"type":"image"}},{{"type":"{kind}"}},{{"type":null}}]}}'
+    path = f"message.attachments[].type={told}"
+    assert notes_of(wrapped(item(members))) == {("unknown_value", path)}
+    assert notes_of(wrapped(item(members), array="standby")) == {("unknown_value", f"standby.{path}")}
+
+
 @pytest.mark.parametrize("number", ["0", '"0"'])
 def test_message_edit_noise_beside_a_new_message_has_no_parties(number: str) -> None:
     """num_edit 0, only a mid: a record of the account's own, told from an edit by its number."""
