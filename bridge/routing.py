@@ -12,6 +12,10 @@ DEAD_LETTER = "dead_letter"
 TOPIC_FIELDS = (*WEBHOOK_FIELDS, DEAD_LETTER)
 """What stands after the prefix in the names of the topics that the bridge writes."""
 
+AUTO_REPLIES = "auto_replies"
+MANAGED_FIELDS = (*TOPIC_FIELDS, AUTO_REPLIES)
+"""Those, and the topic of the sample consumer's ledger: created, listed and registered with the others, and not needed to serve."""
+
 
 def topic_name(prefix: str, topic_field: str) -> str:
     """``instagram`` and ``messages`` → ``instagram.messages``. Neither part ever comes from a payload."""

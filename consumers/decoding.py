@@ -38,6 +38,7 @@ WRITER_SCHEMAS_MAX = 1000
 
 # These have topics of their own but are no events of Meta's: deliveries that could not be read, our own decisions.
 NOT_EVENTS = frozenset({"DeadLetter", "AutoReplies"})
+AUTO_REPLIES = "auto_replies"  # the one topic that is none of the events' and is read all the same
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,7 @@ class Decoder:
     def __init__(self, *, topic_prefix: str, registry: SchemaRegistry | None) -> None:
         self._topic_prefix = topic_prefix
         self._registry = registry
-        self._readers = reader_schemas()
+        self._readers = reader_schemas() | {AUTO_REPLIES: packaged_schema("AutoReplies")}
         self._by_fingerprint: dict[bytes, Schema] = {_fingerprint(schema): schema for schema in _packaged("history")}
         self._by_fingerprint |= {_fingerprint(schema): schema for schema in self._readers.values()}
         self._by_schema_id: dict[int, Schema] = {}
@@ -160,6 +161,11 @@ def reader_schemas() -> dict[str, dict[str, Any]]:
         if name not in NOT_EVENTS:
             schemas[re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()] = schema
     return schemas
+
+
+def packaged_schema(record_name: str) -> dict[str, Any]:
+    """The schema of a record, `AutoReplies`, as it is packaged."""
+    return next(schema for schema in _packaged("") if schema["name"] == f"instagram_bridge.{record_name}")
 
 
 def _packaged(folder: str) -> Iterator[dict[str, Any]]:

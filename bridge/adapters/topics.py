@@ -17,7 +17,7 @@ from aiokafka.errors import InvalidReplicationFactorError, KafkaError, for_code
 
 from bridge.adapters.connection import admin
 from bridge.errors import Misconfigured
-from bridge.routing import DEAD_LETTER, TOPIC_FIELDS, topic_name
+from bridge.routing import AUTO_REPLIES, DEAD_LETTER, MANAGED_FIELDS, TOPIC_FIELDS, topic_name
 from bridge.settings import KafkaSettings
 
 _log = structlog.get_logger()
@@ -30,6 +30,9 @@ READ_TIMEOUT_S = 10.0
 
 APPLY_TIMEOUT_S = 60.0
 """For Kafka to create some hundred partitions with their replicas, and for all of it to be seen."""
+
+LEDGER_RETENTION_MS_MIN = 3 * 24 * 3600 * 1000
+"""For auto_replies: an event may be answered for a day, and what was decided must be known for longer than that."""
 
 _SEEN_INTERVAL_S = 0.1
 """Between two looks at whether a change is in force; brokers learn of it from the controller within a second."""
@@ -89,8 +92,8 @@ async def check(settings: KafkaSettings) -> int:
         Misconfigured: one line for every problem, with the command that mends it.
         KafkaError, OSError: Kafka cannot be reached.
     """
-    topics = await read(settings)
-    _refuse_problems(settings, topics)
+    topics = await read(settings, TOPIC_FIELDS)
+    refuse_problems(settings, topics)
     weak = sorted(name for name, topic in topics.items() if min(topic.replicas, _in_sync(topic)) < _SAFE_REPLICAS)
     if weak:
         _log.warning("topics_without_replicas", topics=weak, meaning="a 200 is as safe as one broker")
@@ -106,27 +109,31 @@ async def check_again(settings: KafkaSettings) -> tuple[int, int]:
     Raises:
         Misconfigured, KafkaError, OSError: as of `check`.
     """
-    topics = await read(settings)
+    topics = await read(settings, TOPIC_FIELDS)
     dead_letter = topic_name(settings.topic_prefix, DEAD_LETTER)
     smallest = min(
         (int(topic.config[_MESSAGE_BYTES]) for name, topic in topics.items() if name != dead_letter),
         default=settings.record_bytes_max,
     )
     taken = min(smallest, settings.record_bytes_max)
-    _refuse_problems(settings.model_copy(update={"record_bytes_max": taken}), topics)
+    refuse_problems(settings.model_copy(update={"record_bytes_max": taken}), topics)
     if taken < settings.record_bytes_max:
         meaning = f"larger records are dead-lettered: {_APPLY}"
         _log.warning("topics_take_less", bytes_max=taken, wanted=settings.record_bytes_max, meaning=meaning)
     return min(topic.partitions for topic in topics.values()), taken
 
 
-async def read(settings: KafkaSettings) -> dict[str, Topic]:
+async def read(settings: KafkaSettings, topic_fields: Iterable[str] = MANAGED_FIELDS) -> dict[str, Topic]:
     """The bridge's topics that exist, by name.
+
+    Args:
+        settings: how to reach Kafka, and the topics' prefix.
+        topic_fields: whose topics are looked for.
 
     Raises:
         KafkaError, OSError: Kafka cannot be reached, or does not let us see a topic's configuration.
     """
-    names = {topic_name(settings.topic_prefix, topic_field) for topic_field in TOPIC_FIELDS}
+    names = {topic_name(settings.topic_prefix, topic_field) for topic_field in topic_fields}
     async with asyncio.timeout(READ_TIMEOUT_S), admin(settings) as client:
         described = [topic for topic in await client.describe_topics() if topic["topic"] in names]
         resources = [ConfigResource(ConfigResourceType.TOPIC, topic["topic"]) for topic in described]
@@ -151,7 +158,7 @@ async def read(settings: KafkaSettings) -> dict[str, Topic]:
 def plan(settings: KafkaSettings, topics: Mapping[str, Topic]) -> list[Change]:
     """What differs between the settings and the topics, topic by topic."""
     changes = []
-    for topic_field in TOPIC_FIELDS:
+    for topic_field in MANAGED_FIELDS:
         name = topic_name(settings.topic_prefix, topic_field)
         topic = topics.get(name)
         replicas = topic.replicas if topic else settings.topic_replication_factor
@@ -213,13 +220,18 @@ async def _make(settings: KafkaSettings, topics: Mapping[str, Topic], changes: S
             await client.create_partitions(grown)
 
 
-def _refuse_problems(settings: KafkaSettings, topics: Mapping[str, Topic]) -> None:
-    if problems := "\n".join(_problems(settings, topics)):
-        raise Misconfigured(problems)
+def refuse_problems(settings: KafkaSettings, topics: Mapping[str, Topic]) -> None:
+    """Make sure that there are no `problems`.
+
+    Raises:
+        Misconfigured: one line for every problem, with the command that mends it.
+    """
+    if found := "\n".join(problems(settings, topics)):
+        raise Misconfigured(found)
 
 
-def _problems(settings: KafkaSettings, topics: Mapping[str, Topic]) -> Iterator[str]:
-    """Why the bridge must not start, one line each."""
+def problems(settings: KafkaSettings, topics: Mapping[str, Topic]) -> Iterator[str]:
+    """Why the bridge must not start with these topics, one line each."""
     names = {topic_field: topic_name(settings.topic_prefix, topic_field) for topic_field in TOPIC_FIELDS}
     missing = [name for name in names.values() if name not in topics]
     if missing:
@@ -242,9 +254,12 @@ def _problems(settings: KafkaSettings, topics: Mapping[str, Topic]) -> Iterator[
 
 
 def _wanted_config(settings: KafkaSettings, topic_field: str, replicas: int) -> dict[str, str]:
+    retention_ms = settings.topic_retention_ms
+    if topic_field == AUTO_REPLIES:
+        retention_ms = max(retention_ms, LEDGER_RETENTION_MS_MIN)
     return {
         _POLICY: "delete",
-        _RETENTION: str(settings.topic_retention_ms),
+        _RETENTION: str(retention_ms),
         _MESSAGE_BYTES: str(_message_bytes(settings, topic_field)),
         # One broker may be away without a delivery being refused; all others have what was answered 200.
         _IN_SYNC: str(max(1, replicas - 1)),

@@ -16,7 +16,7 @@ import click
 from bridge.adapters.reader import Decoder, Undecodable, fetch, following
 from bridge.commands._shared import moment_ms, output_option, printable, run, utc
 from bridge.event import OTHER, WEBHOOK_FIELDS
-from bridge.routing import DEAD_LETTER, TOPIC_FIELDS, topic_name
+from bridge.routing import DEAD_LETTER, MANAGED_FIELDS, topic_name
 from bridge.schemas import load
 from bridge.settings import KafkaSettings
 
@@ -45,7 +45,7 @@ class _Record(Protocol):
 
 
 @click.command("tail")
-@click.argument("topic_fields", metavar="[FIELD]...", nargs=-1, type=click.Choice(TOPIC_FIELDS))
+@click.argument("topic_fields", metavar="[FIELD]...", nargs=-1, type=click.Choice(MANAGED_FIELDS))
 @click.option(
     "--since",
     "since_ms",

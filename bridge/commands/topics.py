@@ -14,7 +14,7 @@ from bridge.adapters.reader import held
 from bridge.adapters.topics import PARTITIONS, REPLICAS, Change, Topic
 from bridge.commands._shared import output_option, run, table
 from bridge.errors import Misconfigured
-from bridge.routing import TOPIC_FIELDS, topic_name
+from bridge.routing import MANAGED_FIELDS, topic_name
 from bridge.settings import KafkaSettings
 
 _NOTHING = "nothing to change"
@@ -86,7 +86,7 @@ def show(env_file: Path | None, *, output: str) -> None:
 
     async def work(settings: KafkaSettings) -> tuple[dict[str, Topic], dict[str, int], list[str]]:
         found = await topics.read(settings)
-        names = [topic_name(settings.topic_prefix, topic_field) for topic_field in TOPIC_FIELDS]
+        names = [topic_name(settings.topic_prefix, topic_field) for topic_field in MANAGED_FIELDS]
         return found, await held(settings, list(found)), names
 
     found, records, names = run(env_file, work)

@@ -19,7 +19,7 @@ from bridge.encoding import DeadLetterEncoder, Encoder, confluent_prefix, single
 from bridge.event import WEBHOOK_FIELDS
 from bridge.local.service import Broker, Registry
 from bridge.pipeline import Pipeline, Record
-from bridge.routing import DEAD_LETTER, TOPIC_FIELDS
+from bridge.routing import DEAD_LETTER, MANAGED_FIELDS
 from bridge.schemas import load
 from tests.commands.conftest import Run
 from tests.conftest import BeginBridge
@@ -44,9 +44,11 @@ def body(text: str, customer_id: str = CUSTOMER) -> bytes:
     ).encode()
 
 
-def records(topic_prefix: str, body: bytes, prefixes: Mapping[str, bytes] | None = None) -> list[Record]:
+def records(
+    topic_prefix: str, body: bytes, prefixes: Mapping[str, bytes] | None = None, received_at: int = BEGIN_MS
+) -> list[Record]:
     """What the street makes of a body; without prefixes in single-object encoding."""
-    schemas = {topic_field: load(topic_field) for topic_field in TOPIC_FIELDS}
+    schemas = {topic_field: load(topic_field) for topic_field in MANAGED_FIELDS}
     known = prefixes or {topic_field: single_object_prefix(schema) for topic_field, schema in schemas.items()}
     street = Pipeline(
         topic_prefix=topic_prefix,
@@ -54,13 +56,13 @@ def records(topic_prefix: str, body: bytes, prefixes: Mapping[str, bytes] | None
         dead_letters=DeadLetterEncoder(schemas[DEAD_LETTER], known[DEAD_LETTER]),
         record_bytes_max=1024 * 1024,
     )
-    delivery = Delivery(body=body, received_at=BEGIN_MS, delivery_id="0" * 32, app_secret_label="main")  # noqa: S106 - a label
+    delivery = Delivery(body=body, received_at=received_at, delivery_id="0" * 32, app_secret_label="main")  # noqa: S106 - a label
     return street.records(delivery, [])
 
 
 async def produce(kafka: Broker, records: Iterable[Record], received_at: int = BEGIN_MS) -> None:
     """Puts records into Kafka, and waits until they are there."""
-    producer = Producer({"bootstrap.servers": kafka.bootstrap_servers})
+    producer = Producer({"bootstrap.servers": kafka.bootstrap_servers, "partitioner": "murmur2_random"})
     for record in records:
         headers: list[tuple[str, str | bytes | None]] = [*record.headers]
         producer.produce(record.topic, record.value, record.key, timestamp=received_at, headers=headers)
@@ -79,7 +81,7 @@ async def test_tail_since_a_time_decodes_both_value_encodings(
 ) -> None:
     """Records from that time on come with all they hold, told by fingerprint or by the registry; earlier ones do not."""
     registered = await run("schemas", "register", "--output", "json", SCHEMA_REGISTRY_URL=registry.url)
-    ids = dict(zip(TOPIC_FIELDS, (row["id"] for row in registered.said["subjects"]), strict=True))
+    ids = dict(zip(MANAGED_FIELDS, (row["id"] for row in registered.said["subjects"]), strict=True))
     prefixes = {topic_field: confluent_prefix(schema_id) for topic_field, schema_id in ids.items()}
     await produce(kafka, records(prefix, body("too early")), received_at=BEGIN_MS - 1)
     await produce(kafka, records(prefix, body("plain")), received_at=BEGIN_MS)

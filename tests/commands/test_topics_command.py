@@ -24,7 +24,7 @@ from bridge.adapters import topics
 from bridge.errors import Misconfigured
 from bridge.local.jvm import free_port
 from bridge.local.service import Broker
-from bridge.routing import TOPIC_FIELDS
+from bridge.routing import MANAGED_FIELDS, TOPIC_FIELDS
 from bridge.settings import KafkaSettings
 from tests.commands.conftest import PARTITIONS, Run
 
@@ -85,7 +85,7 @@ async def test_apply_without_topics_shows_then_creates_them_then_finds_nothing_t
     run: Run, admin: AdminClient, topic_prefix: str
 ) -> None:
     """A dry run creates nothing; apply creates every topic of the contract as set; a second apply says so."""
-    names = {f"{topic_prefix}.{topic_field}" for topic_field in TOPIC_FIELDS}
+    names = {f"{topic_prefix}.{topic_field}" for topic_field in MANAGED_FIELDS}
 
     shown = await run("topics", "apply", "--dry-run")
     assert shown.exit_code == 0
@@ -164,7 +164,10 @@ async def test_apply_with_other_replicas_than_there_are_leaves_them_and_says_so(
 async def test_list_counts_records_and_names_missing_topics(run: Run, kafka: Broker, topic_prefix: str) -> None:
     """Every topic is one row with its numbers; those that are missing come with the command that makes them."""
     missing = await run("topics", "list", "--output", "json")
-    assert missing.said == {"topics": [], "missing": [f"{topic_prefix}.{topic_field}" for topic_field in TOPIC_FIELDS]}
+    assert missing.said == {
+        "topics": [],
+        "missing": [f"{topic_prefix}.{topic_field}" for topic_field in MANAGED_FIELDS],
+    }
 
     await run("topics", "apply")
     producer = Producer({"bootstrap.servers": kafka.bootstrap_servers})
@@ -184,10 +187,12 @@ async def test_list_counts_records_and_names_missing_topics(run: Run, kafka: Bro
         "cleanup_policy": "delete",
         "records": 5,
     }
-    assert [row["records"] for name, row in rows.items() if name != f"{topic_prefix}.messages"] == [0] * 14
+    assert [row["records"] for name, row in rows.items() if name != f"{topic_prefix}.messages"] == [0] * (
+        len(MANAGED_FIELDS) - 1
+    )
     text = (await run("topics", "list")).stdout.splitlines()
     assert text[0].split() == list(rows[f"{topic_prefix}.messages"])
-    assert len(text) == 1 + len(TOPIC_FIELDS)
+    assert len(text) == 1 + len(MANAGED_FIELDS)
 
 
 async def test_topics_without_kafka_fails_within_ten_seconds_in_one_line(run: Run) -> None:
@@ -251,7 +256,7 @@ async def test_check_with_several_faults_names_all_of_them(
     ):
         [done] = answer.values()
         await asyncio.to_thread(done.result, ANSWER_S)
-    await until_there_are(admin, topic_prefix, (len(TOPIC_FIELDS) - 1) * PARTITIONS + 1)
+    await until_there_are(admin, topic_prefix, (len(MANAGED_FIELDS) - 1) * PARTITIONS + 1)
 
     with pytest.raises(Misconfigured) as problem:
         await topics.check(settings)
@@ -277,7 +282,7 @@ FAULTS = [
 def test_docs_name_the_same_topics_settings_and_sizes() -> None:
     """docs/topics.md has a row for every topic, and for every configuration that `topics apply` sets."""
     text = DOCS.read_text("utf-8")
-    assert re.findall(r"^\| `instagram\.(\w+)` \|", text, re.MULTILINE) == list(TOPIC_FIELDS)
+    assert re.findall(r"^\| `instagram\.(\w+)` \|", text, re.MULTILINE) == list(MANAGED_FIELDS)
     changes = topics.plan(KafkaSettings(), {})
     settings = text.partition("## What `bridge topics apply` sets")[2]
     told = dict(re.findall(r"^\| `?(partitions|replicas|[a-z.]+\.[a-z.]+)`? \| ([^|]+?) \|", settings, re.MULTILINE))

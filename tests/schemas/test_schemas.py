@@ -130,8 +130,8 @@ def test_file_named_by_its_record_stands_alone(name: str) -> None:
 
 
 def test_webhook_fields_each_have_one_schema() -> None:
-    """Every topic has a record and every file a topic: the webhook fields, other, and dead letters."""
-    assert set(SCHEMAS) == {record_of(webhook_field) for webhook_field in [*TYPED_PARTS, "dead_letter"]}
+    """Every topic has a record and every file a topic: the webhook fields, other, dead letters, and the auto-reply's ledger."""
+    assert set(SCHEMAS) == {record_of(topic_field) for topic_field in [*TYPED_PARTS, "dead_letter", "auto_replies"]}
 
 
 @each_schema

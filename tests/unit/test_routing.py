@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from aiokafka.partitioner import DefaultPartitioner, murmur2
 
-from bridge.routing import TOPIC_FIELDS, record_key, topic_name
+from bridge.routing import MANAGED_FIELDS, TOPIC_FIELDS, record_key, topic_name
 
 
 def test_topics_are_those_of_the_contract() -> None:
@@ -17,6 +17,7 @@ def test_topics_are_those_of_the_contract() -> None:
         *("other", "dead_letter"),
     }
     assert len(set(TOPIC_FIELDS)) == len(TOPIC_FIELDS)
+    assert set(MANAGED_FIELDS) - set(TOPIC_FIELDS) == {"auto_replies"}
 
 
 def test_topic_name_is_prefix_and_field() -> None:
