@@ -10,7 +10,8 @@ import structlog
 from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from consumers.auto_reply.decision import reason_not_to_answer
+from consumers.auto_reply.conversation import Conversation
+from consumers.auto_reply.decision import decide
 from consumers.auto_reply.rules import Rules, load_rules
 from consumers.decoding import Event
 from consumers.process import command
@@ -64,15 +65,14 @@ class AutoReply:
             if not self._decided.add(event.event_id):
                 skipped["redelivered"] += 1
                 continue
-            reason = reason_not_to_answer(event, now=datetime.now(UTC), age_max=self._age_max)
-            rule = None if reason else self._rules.first_match(event.value["message"]["text"])
-            if rule is None:
-                skipped[reason or "no_rule"] += 1
+            decision = decide(event, Conversation(), self._rules, now=datetime.now(UTC), event_age_max=self._age_max)
+            if not decision.messages:
+                skipped[decision.reason] += 1
                 continue
             log.info(
                 "would_reply",
-                rule=rule.name,
-                reply_text=rule.reply.text,
+                rule=decision.rule,
+                reply_text=decision.messages[-1]["message"].get("text"),
                 account_id=event.value["account_id"],
                 customer_id=event.value["customer_id"],
                 event_id=event.event_id,

@@ -1,4 +1,4 @@
-"""The rules file: which reply a message gets. Checked as a whole when it is loaded; does no IO apart from that.
+"""The rules file: which answer an event gets, and which gets none. Checked as a whole when it is loaded.
 
 The smallest file that works:
 
@@ -6,126 +6,221 @@ The smallest file that works:
     rules:
       - {name: hello, when: {text_contains: [hello, hi]}, reply: {text: "Hi!"}}
       - {name: rest, when: {any_message: true}, reply: {text: "We answer soon."}}
+
+README.md has every key.
 """
 
-from pathlib import Path
-from typing import Annotated, Literal, Self
+from __future__ import annotations
 
-import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from collections import Counter
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from pydantic import Field, PrivateAttr, ValidationError
 from pydantic_core import ErrorDetails
 
+from consumers.auto_reply import rules_yaml
+from consumers.auto_reply.conditions import Check, Finding, words_in_text
+from consumers.auto_reply.facts import VALUES, Facts
+from consumers.auto_reply.parts import Seconds, Strict, Word
+from consumers.auto_reply.reply import Template
+from consumers.auto_reply.rule import Account, Cap, Disclosure, HandOver, Language, Rule
 from consumers.errors import ConsumerError
 
-REPLY_TEXT_BYTES_MAX = 1000  # UTF-8; Graph API refuses more (Meta, "Send a text message")
 RULES_MAX = 1000  # every message may be tried against every rule
+FILE_BYTES_MAX = 4 * 1024 * 1024  # a thousand rules with the longest texts
+ACCOUNTS_MAX = 10_000  # one file for everybody has to be shorter than one for each
+
+# After a person's answer the bot stays out for as long as a working day lasts: being silent once too often costs less
+# than talking into a conversation that somebody leads.
+HUMAN_PAUSE_S = 12 * 3600
 
 
-def _fits_in_a_reply(text: str) -> str:
-    size = len(text.encode())
-    if size > REPLY_TEXT_BYTES_MAX:
-        raise ValueError(f"has {size} bytes in UTF-8, Graph API takes {REPLY_TEXT_BYTES_MAX} at most")
-    return text
+class Candidate(NamedTuple):
+    """A rule that is ready to be tried."""
+
+    rule: Rule
+    checks: tuple[tuple[str, Check], ...]
+
+    def match(self, facts: Facts) -> Finding:
+        """All conditions in one: the first that does not hold, else what they found in the text."""
+        values: dict[str, str | None] = {}
+        for _, check in self.checks:
+            finding = check(facts)
+            if not finding.held:
+                return finding
+            values |= finding.values
+        return Finding(held=True, why="every condition holds", values=values)
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
-
-
-class When(_Strict):
-    """What a message has to be. Exactly one of the two.
-
-    Attributes:
-        text_contains: Any of these stands somewhere in the text, whatever the case.
-        any_message: Every message, one without text among them.
-    """
-
-    text_contains: list[Annotated[str, Field(min_length=1)]] | None = Field(default=None, min_length=1)
-    any_message: Literal[True] | None = None
-
-    @model_validator(mode="after")
-    def _is_one_condition(self) -> Self:
-        if (self.text_contains is None) == (self.any_message is None):
-            raise ValueError("needs exactly one of text_contains and any_message")
-        return self
-
-    def matches(self, text: str | None) -> bool:
-        """Whether a message with this text (None: it has none) is meant."""
-        if self.text_contains is None:
-            return True
-        folded = (text or "").casefold()
-        return any(words.casefold() in folded for words in self.text_contains)
-
-
-class Reply(_Strict):
-    """What is sent.
+class Rules(Strict):
+    """A rules file.
 
     Attributes:
-        text: At most 1000 bytes of UTF-8.
+        language: Of the texts that are compared, for how upper and lower case belong together; None for none in particular.
+        human_pause_s: How long after a person's answer the bot keeps out of the conversation.
+        cooldown_s: How long after an answer the bot gives no other one in that conversation.
+        daily_cap: How many answers a conversation gets in 24 hours.
+        accounts: By account id.
     """
-
-    text: Annotated[str, Field(min_length=1), AfterValidator(_fits_in_a_reply)]
-
-
-class Rule(_Strict):
-    """One rule; its name appears in the log and in every decision."""
-
-    name: str = Field(min_length=1, max_length=64)
-    when: When
-    reply: Reply
-
-
-class Rules(_Strict):
-    """A rules file, in its order."""
 
     version: Literal[1]
+    language: Language | None = None
+    human_pause_s: Seconds = HUMAN_PAUSE_S
+    cooldown_s: Seconds = 0
+    daily_cap: Cap | None = None
+    disclosure: Disclosure | None = None
+    hand_over: HandOver | None = None
+    accounts: dict[Word, Account] = Field(default={}, max_length=ACCOUNTS_MAX)
     rules: list[Rule] = Field(min_length=1, max_length=RULES_MAX)
 
-    @model_validator(mode="after")
-    def _has_one_rule_per_name(self) -> Self:
-        names = [rule.name for rule in self.rules]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"two rules have the name {name!r}")
-        return self
+    _candidates: tuple[Candidate, ...] = PrivateAttr()
+    _hand_over_words: Check | None = PrivateAttr(default=None)
+    _warnings: tuple[str, ...] = PrivateAttr(default=())
 
-    def first_match(self, text: str | None) -> Rule | None:
-        """The first rule that a message with this text matches."""
-        return next((rule for rule in self.rules if rule.when.matches(text)), None)
+    def model_post_init(self, _: object) -> None:
+        """Makes the conditions ready."""
+        ordered = sorted(self.rules, key=lambda rule: -rule.priority)
+        self._candidates = tuple(Candidate(rule, rule.when.checks(rule.language or self.language)) for rule in ordered)
+        if self.hand_over and self.hand_over.words:
+            self._hand_over_words = words_in_text(self.hand_over.words, self.language)
+
+    @property
+    def candidates(self) -> tuple[Candidate, ...]:
+        """The rules in the order in which they are tried."""
+        return self._candidates
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is allowed and hardly meant, a line each."""
+        return self._warnings
+
+    @property
+    def human_pause(self) -> timedelta:
+        """`human_pause_s` as a duration."""
+        return timedelta(seconds=self.human_pause_s)
+
+    def is_enabled(self, account_id: str | None) -> bool:
+        """Whether the bot answers for an account at all."""
+        account = self.accounts.get(account_id or "")
+        return account is None or account.enabled
+
+    def asks_for_a_person(self, facts: Facts) -> bool:
+        """Whether the customer said the hand-over word, or tapped what stands for it."""
+        if self.hand_over is None:
+            return False
+        payloads = self.hand_over.payloads or ()
+        tapped = facts.quick_reply in payloads or facts.postback in payloads
+        return tapped or (self._hand_over_words is not None and self._hand_over_words(facts).held)
+
+    def disclosure_for(self, account_id: str | None) -> Disclosure | None:
+        """What has to be said of the bot in conversations of an account."""
+        disclosure = self.disclosure
+        if disclosure is None or (disclosure.accounts is not None and account_id not in disclosure.accounts):
+            return None
+        return disclosure
 
 
 def load_rules(path: Path) -> Rules:
     """Reads a rules file.
 
     Raises:
-        ConsumerError: With one line for every problem, each naming its rule.
+        ConsumerError: With one line for every problem, each with its line in the file and the name of its rule.
     """
     try:
-        document = yaml.safe_load(path.read_bytes())
+        with path.open("rb") as file:
+            text = file.read(FILE_BYTES_MAX + 1)
     except OSError as error:
         raise ConsumerError(f"{path}: the rules cannot be read ({error.strerror})") from None
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else "?"
-        raise ConsumerError(f"{path} line {line}: this is not YAML: {error.problem}") from None
-    except (yaml.YAMLError, UnicodeDecodeError):
-        raise ConsumerError(f"{path}: this is not YAML in UTF-8") from None
+    if len(text) > FILE_BYTES_MAX:
+        raise ConsumerError(f"{path}: the file has more than {FILE_BYTES_MAX} bytes")
     try:
-        return Rules.model_validate(document)
+        document = rules_yaml.read(text)
+    except rules_yaml.NotYaml as error:
+        raise ConsumerError(f"{path}{f' line {error.line}' if error.line else ''}: {error}") from None
+    problems = [*document.problems, *_names_given_twice(document.value)]
+    try:
+        rules = Rules.model_validate(document.value)
     except ValidationError as error:
-        lines = [f"{path}: {_line(document, problem)}" for problem in error.errors(include_url=False)]
-        raise ConsumerError("\n".join(lines)) from None
+        unread = {place for place, _ in problems}
+        found = [_problem(details) for details in error.errors(include_url=False)]
+        problems += [problem for problem in found if problem[0] not in unread]
+    else:
+        problems += _problems_between_parts(rules)
+    if problems:
+        lines = sorted((document.line(place), _place(document.value, place), message) for place, message in problems)
+        raise ConsumerError("\n".join(f"{path} line {line}: {place}{message}" for line, place, message in lines))
+    warned = ((document.line(place), message) for place, message in _never_reached(rules))
+    rules._warnings = tuple(f"{path} line {line}: {message}" for line, message in sorted(warned))  # noqa: SLF001 - ours, set once
+    return rules
 
 
-def _line(document: object, problem: ErrorDetails) -> str:
-    place = list(problem["loc"])
-    message = problem["msg"].removeprefix("Value error, ")
-    if problem["type"] == "extra_forbidden":
-        message = "no such key"
-    elif problem["type"] == "string_type":
-        message += " (YAML takes yes, no and numbers for something else: put it in quotes)"
-    if len(place) > 1 and place[0] == "rules" and isinstance(document, dict):
-        rule = document["rules"][place[1]]
+_Problem = tuple[rules_yaml.Path, str]
+
+
+def _names_given_twice(value: Any) -> Iterator[_Problem]:  # noqa: ANN401 - whatever the file holds
+    rules = value.get("rules") if isinstance(value, dict) else None
+    counted: Counter[str] = Counter()
+    for index, rule in enumerate(rules if isinstance(rules, list) else []):
         name = rule.get("name") if isinstance(rule, dict) else None
-        place = [f"rule {name!r}" if isinstance(name, str) else f"rule {int(place[1]) + 1}", *place[2:]]
-    where = " ".join([str(place[0]), ".".join(str(step) for step in place[1:])]).strip() if place else ""
-    return f"{where}: {message}" if where else message
+        if isinstance(name, str):
+            counted[name] += 1
+            if counted[name] == 2:  # noqa: PLR2004 - the second one is the problem
+                yield ("rules", index, "name"), f"two rules have the name {name!r}"
+
+
+def _problems_between_parts(rules: Rules) -> Iterator[_Problem]:
+    disclosure = rules.disclosure.text if rules.disclosure else None
+    replies: list[tuple[rules_yaml.Path, Any, frozenset[str]]] = [
+        (("rules", index, "reply"), rule.reply, rule.when.groups) for index, rule in enumerate(rules.rules)
+    ]
+    replies.append((("hand_over", "reply"), rules.hand_over and rules.hand_over.reply, frozenset()))
+    for place, reply, groups in replies:
+        if reply is not None:
+            for key, message in reply.problems(known=groups | frozenset(VALUES), disclosure=disclosure):
+                yield (*place, key), message
+
+
+def _never_reached(rules: Rules) -> Iterator[_Problem]:
+    """The rules that another one always forestalls."""
+    tried = [candidate.rule for candidate in rules.candidates]
+    index_of = {rule.name: index for index, rule in enumerate(rules.rules)}
+    for number, rule in enumerate(tried):
+        before = next((earlier for earlier in tried[:number] if _forestalls(earlier, rule)), None)
+        if before is not None:
+            message = (
+                f"rule {rule.name!r} never answers: rule {before.name!r} is tried before it and takes all that it would"
+            )
+            yield ("rules", index_of[rule.name]), message
+
+
+def _forestalls(earlier: Rule, later: Rule) -> bool:
+    reply = earlier.reply
+    may_be_passed_over = (
+        reply is not None and reply.fallback_text is None and bool(Template(reply.text or "").names)
+    ) and earlier.decide is None
+    return earlier.language == later.language and earlier.when.covers(later.when) and not may_be_passed_over
+
+
+def _problem(details: ErrorDetails) -> _Problem:
+    message = details["msg"].removeprefix("Value error, ")
+    if details["type"] == "extra_forbidden":
+        message = "no such key"
+    elif details["type"] == "string_type":
+        message += " (YAML takes true, null and numbers for something else: put it in quotes)"
+    elif details["type"] in ("model_type", "model_attributes_type", "dict_type"):
+        message = "should have keys with values"
+    # pydantic's own marks, for a key of a mapping for example, stand in brackets.
+    return tuple(step for step in details["loc"] if not (isinstance(step, str) and step.startswith("["))), message
+
+
+def _place(value: Any, place: rules_yaml.Path) -> str:  # noqa: ANN401 - whatever the file holds
+    steps = [str(step) for step in place if step != rules_yaml.AGAIN]
+    if len(place) > 1 and place[0] == "rules" and isinstance(place[1], int):
+        rule = value["rules"][place[1]]
+        name = rule.get("name") if isinstance(rule, dict) else None
+        known = f"rule {name!r}" if isinstance(name, str) else f"rule {place[1] + 1}"
+        return f"{known} {'.'.join(steps[2:])}".rstrip() + ": "
+    return f"{'.'.join(steps)}: " if steps else ""
