@@ -58,6 +58,13 @@ def _milliseconds(context: click.Context, _: click.Parameter, value: str | None)
     help="Deliveries a second; 0: as fast as they are answered.",
 )
 @click.option(
+    "--burst",
+    type=click.IntRange(1, 10_000),
+    default=1,
+    show_default=True,
+    help="Deliveries that come at once, at the same rate on average.",
+)
+@click.option(
     "--speed",
     type=click.FloatRange(0, min_open=True),
     default=1.0,
@@ -119,6 +126,7 @@ def command(
     url: str,
     app_secret_file: Path | None,
     label: str | None,
+    burst: int,
     count: int | None,
     duration: float | None,
     seed: int | None,
@@ -130,7 +138,12 @@ def command(
     output: str,
     **plan_options: Any,  # noqa: ANN401 - the options that are a Plan's own, by its names
 ) -> None:
-    """Deliver realistic conversations at a rate, as Meta does, until Ctrl-C or a limit."""
+    """Deliver realistic conversations at a rate, as Meta does, until Ctrl-C or a limit.
+
+    Hours in a minute, in bursts, every tenth body odd, and what must be in Kafka afterwards:
+
+    Example: bridge simulate --speed 600 --burst 50 --quirks 0.1 --duration 60 --truth truth.jsonl
+    """
     variables = environment(env_file)
     secret = app_secret(variables, file=app_secret_file, label=label)
     if truth is not None and not truth.absolute().parent.is_dir():
@@ -143,7 +156,7 @@ def command(
     ledger = Ledger(topic_prefix or variables.get("BRIDGE_TOPIC_PREFIX", _TOPIC_PREFIX)) if truth else None
     begin = time.monotonic()
     sender = Sender(url, secret, connections=connections, retry_for_s=retry_for, ledger=ledger)
-    stopped_by = asyncio.run(_run(sender, plan, count=count, duration_s=duration))
+    stopped_by = asyncio.run(_run(sender, plan, burst=burst, count=count, duration_s=duration))
     if ledger and truth:
         _write(ledger, truth)
     summary = {"seed": seed, "start": start, "seconds": round(time.monotonic() - begin, 1)} | _summary(sender.tally)
@@ -155,7 +168,7 @@ def command(
         raise click.ClickException(f"{tally.given_up} deliveries were given up, {remedy(tally.last_refusal, url)}")
 
 
-async def _run(sender: Sender, plan: Plan, *, count: int | None, duration_s: float | None) -> int | None:
+async def _run(sender: Sender, plan: Plan, *, burst: int, count: int | None, duration_s: float | None) -> int | None:
     """Sends until a limit or a signal; the signal's number, or None.
 
     The first signal lets posts that are under way have their answers, a second one does not wait for them.
@@ -172,7 +185,8 @@ async def _run(sender: Sender, plan: Plan, *, count: int | None, duration_s: flo
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop, number)
-    stream = paced(deliveries(plan), rate=plan.rate, stopping=sender.stopping, count=count, duration_s=duration_s)
+    made, stopping = deliveries(plan), sender.stopping
+    stream = paced(made, rate=plan.rate, stopping=stopping, burst=burst, count=count, duration_s=duration_s)
     progress = asyncio.create_task(_show_progress(sender.tally))
     try:
         async with sender:

@@ -141,6 +141,18 @@ async def test_paced_deliveries_keep_the_rate_and_end_at_the_count() -> None:
     assert time.monotonic() - begin >= 0.39
 
 
+async def test_paced_deliveries_in_bursts_keep_the_rate_on_average() -> None:
+    """Ten come without a wait, then none for the time of ten."""
+    plan = Plan(seed=1, start_ms=1_795_338_000_000)
+    begin = time.monotonic()
+    stream = paced(deliveries(plan), rate=50, stopping=asyncio.Event(), burst=10, count=21)
+    taken = [time.monotonic() - begin async for _ in stream]
+    assert taken[10] >= 0.2
+    assert taken[20] >= 0.4
+    ended = [one async for one in paced(deliveries(plan), rate=1, stopping=asyncio.Event(), burst=10, duration_s=0.1)]
+    assert len(ended) == 10
+
+
 async def test_paced_deliveries_end_with_the_duration() -> None:
     """A bounded run ends by itself."""
     plan = Plan(seed=1, start_ms=1_795_338_000_000)

@@ -127,5 +127,7 @@ def _notification(items: list[Item], now: int) -> Json:
 
 
 def _bytes(notification: object) -> bytes:
-    """JSON as captures show it: no spaces, non-ASCII escaped in lower-case hex, slashes escaped too."""
+    """JSON as captures show it: no spaces, non-ASCII escaped in lower-case hex, slashes escaped too; bytes as they are."""
+    if isinstance(notification, bytes):
+        return notification
     return json.dumps(notification, separators=(",", ":")).replace("/", "\\/").encode("ascii")

@@ -1,9 +1,11 @@
-"""What breaks strict parsers, all of it seen in the wild: deformed items, odd envelopes, and the dashboard's own.
+"""What breaks strict parsers, all of it seen in the wild: deformed items, odd envelopes, the dashboard's own, no JSON at all.
 
-Each quirk is one small function that returns something new and leaves its argument alone; every result is still
-JSON. What must become of each is for `truth` and the contract to say, not for this module. Does no IO, reads no clock.
+Each quirk is one small function that returns something new and leaves its argument alone; bytes are a body as it is,
+everything else is still JSON. What must become of each is for `truth` and the contract to say, not for this module. Does
+no IO, reads no clock.
 """
 
+import json
 from collections.abc import Callable
 from random import Random
 from typing import Any
@@ -11,6 +13,9 @@ from typing import Any
 from bridge.local.meta import shapes
 from bridge.local.meta.conversations import Item
 from bridge.local.meta.shapes import Json
+
+_TOO_DEEP = 70
+"""Objects and arrays within one another, where the contract reads 64."""
 
 
 def deformed(rng: Random, item: Item) -> Item:
@@ -57,6 +62,16 @@ def _two_keys(rng: Random, item: Json) -> Json:
     return item | {"referral": shapes.link_referral(rng)}
 
 
+def _with_a_reaction(rng: Random, item: Json) -> Json:
+    # Two keys, of which the message's comes first, wherever it stands.
+    mid = next((value["mid"] for value in item.values() if isinstance(value, dict) and "mid" in value), "m_1")
+    return {"reaction": shapes.reaction(rng, mid)} | item
+
+
+def _ids_are_names(_: Random, item: Json) -> Json:
+    return item | {side: {"id": f"igid:{item[side]['id']}"} for side in ("sender", "recipient") if side in item}
+
+
 def _no_known_key(_: Random, item: Json) -> Json:
     kept = {name: item[name] for name in ("sender", "recipient", "timestamp") if name in item}
     return kept | {"delivery": {"watermark": item["timestamp"]}}
@@ -97,6 +112,8 @@ _OF_ITEMS: tuple[Callable[[Random, Json], object], ...] = (
     _time_is_absurd,
     _no_time,
     _two_keys,
+    _with_a_reaction,
+    _ids_are_names,
     _no_known_key,
     _no_object,
     _no_mid,
@@ -114,6 +131,25 @@ def _entry_of_nobody(notification: Json) -> object:
     return notification | {"entry": [entry | {"id": "0"} for entry in notification["entry"]]}
 
 
+def _entry_of_the_customer(notification: Json) -> object:
+    # As Meta's samples of postbacks and referrals have it, whose entry.id is an IGSID.
+    return notification | {"entry": [_named_by_its_sender(entry) for entry in notification["entry"]]}
+
+
+def _named_by_its_sender(entry: Json) -> Json:
+    senders = [item["sender"] for item in entry.get("messaging", ()) if isinstance(item, dict) and "sender" in item]
+    return entry | senders[0] if senders else entry
+
+
+def _one_event_twice(notification: Json) -> object:
+    # In the place of another one, so that a full body stays one that Meta would send.
+    repeated = [
+        {name: [*value[:-1], value[0]] if isinstance(value, list) and value else value for name, value in entry.items()}
+        for entry in notification["entry"]
+    ]
+    return notification | {"entry": repeated}
+
+
 def _entry_without_time(notification: Json) -> object:
     kept = [{name: value for name, value in entry.items() if name != "time"} for entry in notification["entry"]]
     return notification | {"entry": kept}
@@ -122,7 +158,9 @@ def _entry_without_time(notification: Json) -> object:
 _OF_ENVELOPES: tuple[Callable[[Json], object], ...] = (
     _in_an_array,
     _entry_of_nobody,
+    _entry_of_the_customer,
     _entry_without_time,
+    _one_event_twice,
 )
 
 
@@ -182,6 +220,39 @@ def _nothing(_: Random, __: str, ___: int) -> object:
     return {"object": "instagram", "entry": []}
 
 
+def _entry_no_array(_: Random, account: str, now: int) -> object:
+    return {"object": "instagram", "entry": {"id": account, "time": now}}
+
+
+def _no_object_at_all(rng: Random, _: str, __: int) -> object:
+    return rng.choice(("instagram", None, 17))
+
+
+def _too_deep(_: Random, account: str, now: int) -> object:
+    value: object = {}
+    for _level in range(_TOO_DEEP):
+        value = [value]
+    return {"object": "instagram", "entry": [{"id": account, "time": now, "messaging": [{"new": value}]}]}
+
+
+def _cut_off(_: Random, account: str, now: int) -> object:
+    return json.dumps({"object": "instagram", "entry": [{"id": account, "time": now}]}).encode()[:-3]
+
+
+def _not_a_number(_: Random, account: str, now: int) -> object:
+    return (
+        f'{{"object":"instagram","entry":[{{"id":"{account}","time":{now},"messaging":[{{"price":NaN}}]}}]}}'.encode()
+    )
+
+
+def _not_utf8(_: Random, account: str, now: int) -> object:
+    return f'{{"object":"instagram","entry":[{{"id":"{account}","time":{now},"new":"\xfc"}}]}}'.encode("latin-1")
+
+
+def _a_form(_: Random, account: str, __: int) -> object:
+    return f"object=instagram&entry={account}".encode()
+
+
 _WHOLE_BODIES: tuple[Callable[[Random, str, int], object], ...] = (
     _test_of_messages,
     _test_of_comments,
@@ -191,4 +262,11 @@ _WHOLE_BODIES: tuple[Callable[[Random, str, int], object], ...] = (
     _of_a_page,
     _entry_without_items,
     _nothing,
+    _entry_no_array,
+    _no_object_at_all,
+    _too_deep,
+    _cut_off,
+    _not_a_number,
+    _not_utf8,
+    _a_form,
 )

@@ -220,20 +220,24 @@ async def paced(
     *,
     rate: float,
     stopping: asyncio.Event,
+    burst: int = 1,
     count: int | None = None,
     duration_s: float | None = None,
 ) -> AsyncIterator[Delivery]:
-    """The same deliveries at `rate` a second (0: as fast as they are taken), until a count, a time or `stopping`."""
+    """The same deliveries at `rate` a second (0: as fast as they are taken), until a count, a time or `stopping`.
+
+    Of each `burst` of them the first waits, and the others come at once.
+    """
     begin = due = time.monotonic()
     for number, delivery in enumerate(deliveries):
         now = time.monotonic()
-        if number == count or stopping.is_set() or (duration_s is not None and now - begin >= duration_s):
+        if number == count or stopping.is_set() or (duration_s is not None and max(now, due) - begin >= duration_s):
             return
         if rate:
-            due = max(due, now - _BEHIND_S_MAX)
+            due = max(due, now - max(_BEHIND_S_MAX, burst / rate))
         # Making bodies is all work and no waiting: also where none is due, the answers of others must be read.
         await (wait_unless(stopping, due - now) if rate and due > now else asyncio.sleep(0))
-        due += 1 / rate if rate else 0
+        due += burst / rate if rate and number % burst == burst - 1 else 0
         yield delivery
 
 

@@ -49,6 +49,10 @@ class Event(NamedTuple):
     occurred_at: int | None
 
 
+_DEAD = Event(None, DEAD_LETTER, None, None, None)
+_DEPTH_MAX = 64  # the contract's "Items"
+
+
 class _Number(str):
     """A number exactly as written, so that ids stay whole and canonical form can repeat it."""
 
@@ -57,17 +61,33 @@ class _Number(str):
 
 def read(body: bytes) -> tuple[Event, ...]:
     """The records of a delivery in the order of its items, duplicates among them."""
-    notification = json.loads(body, parse_int=_Number, parse_float=_Number)
+    try:
+        notification = json.loads(body.decode(), parse_int=_Number, parse_float=_Number, parse_constant=_refuse)
+    except ValueError:
+        return (_DEAD,)
+    if _depth(notification) > _DEPTH_MAX:
+        return (_DEAD,)
     if isinstance(notification, list):
         return tuple(event for element in notification for event in _of_notification(element))
     return tuple(_of_notification(notification))
 
 
-def _of_notification(notification: dict[str, Any]) -> Iterator[Event]:
-    if "object" not in notification and {"field", "value"} <= notification.keys():
+def _refuse(constant: str) -> object:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def _depth(value: object) -> int:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    return 0 if inner is None else 1 + max(map(_depth, inner), default=0)
+
+
+def _of_notification(notification: Any) -> Iterator[Event]:  # noqa: ANN401 - any JSON may stand there
+    if not isinstance(notification, dict):
+        yield _DEAD
+    elif "object" not in notification and {"field", "value"} <= notification.keys():
         yield _change(notification, None)
     elif notification.get("object") != "instagram" or not isinstance(notification.get("entry"), list):
-        yield Event(None, DEAD_LETTER, None, None, None)
+        yield _DEAD
     else:
         for entry in notification["entry"]:
             yield from _of_entry(entry)
