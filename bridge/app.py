@@ -24,7 +24,7 @@ from bridge.intake import Intake, Mode
 from bridge.pipeline import Pipeline
 from bridge.routing import DEAD_LETTER, TOPIC_FIELDS, topic_name
 from bridge.schemas import load
-from bridge.settings import SECRETS, Settings, live_secrets
+from bridge.settings import SECRETS, KafkaSettings, Settings, live_secrets
 from bridge.telemetry import Telemetry
 
 _log = structlog.get_logger()
@@ -165,15 +165,10 @@ class Serving:
             partitions, record_bytes_max = await topics.check_again(self.settings)
         else:
             partitions, record_bytes_max = await topics.check(self.settings), self.settings.record_bytes_max
-        prefixes = await _value_prefixes(self.settings)
+        prefixes = await value_prefixes(self.settings)
         if (prefixes, record_bytes_max) != (self._prefixes, self._record_bytes_max):
             self._prefixes, self._record_bytes_max = prefixes, record_bytes_max
-            self.intake.pipeline = Pipeline(
-                topic_prefix=self.settings.topic_prefix,
-                encoders={field: Encoder(field, load(field), prefixes[field]) for field in WEBHOOK_FIELDS},
-                dead_letters=DeadLetterEncoder(load(DEAD_LETTER), prefixes[DEAD_LETTER]),
-                record_bytes_max=record_bytes_max,
-            )
+            self.intake.pipeline = new_pipeline(self.settings, prefixes, record_bytes_max)
         return partitions
 
     def _new_producer(self) -> AIOKafkaProducer:
@@ -264,8 +259,23 @@ async def run(serving: Serving, read_again: Callable[[], Settings]) -> bool:
     return interrupted
 
 
-async def _value_prefixes(settings: Settings) -> dict[str, bytes]:
-    """What stands before the Avro bytes of every topic's values."""
+def new_pipeline(settings: KafkaSettings, prefixes: Mapping[str, bytes], record_bytes_max: int) -> Pipeline:
+    """The street, for the topics of the settings and values that begin with these prefixes."""
+    return Pipeline(
+        topic_prefix=settings.topic_prefix,
+        encoders={field: Encoder(field, load(field), prefixes[field]) for field in WEBHOOK_FIELDS},
+        dead_letters=DeadLetterEncoder(load(DEAD_LETTER), prefixes[DEAD_LETTER]),
+        record_bytes_max=record_bytes_max,
+    )
+
+
+async def value_prefixes(settings: KafkaSettings) -> dict[str, bytes]:
+    """What stands before the Avro bytes of every topic's values; asks the registry, where there is one.
+
+    Raises:
+        Misconfigured: schemas are not registered, or the registry is not to be used with these settings.
+        RegistryUnreachable: worth another try.
+    """
     schemas = {field: load(field) for field in TOPIC_FIELDS}
     if settings.schema_registry_url is None:
         return {field: single_object_prefix(schema) for field, schema in schemas.items()}

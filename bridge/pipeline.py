@@ -118,10 +118,12 @@ class Pipeline:
         if len(value) * 3 > self._record_bytes_max and _size_bytes(record) > self._record_bytes_max:
             notes.append(Note("unreadable", RECORD_TOO_LARGE))
             detail = f"{_size_bytes(record)} bytes for {topic}, at most {self._record_bytes_max}"
-            return self._dead_letter(delivery, event.raw, RECORD_TOO_LARGE, detail)
+            return self._dead_letter(delivery, event.raw, RECORD_TOO_LARGE, detail, event.account_id)
         return record
 
-    def _dead_letter(self, delivery: Delivery, body: bytes, reason: str, detail: str) -> Record:
+    def _dead_letter(
+        self, delivery: Delivery, body: bytes, reason: str, detail: str, account_id: str | None = None
+    ) -> Record:
         value = self._dead_letters.encode(
             {
                 "received_at": delivery.received_at,
@@ -134,7 +136,7 @@ class Pipeline:
         )
         headers = [
             _SPECVERSION,
-            _source(None),
+            _source(account_id),  # of an item: who puts it back could not tell it from raw
             ("ce_type", b"instagram_bridge.dead_letter.v1"),
             _CONTENT_TYPE,
             ("ig_delivery_id", delivery.delivery_id.encode()),

@@ -99,15 +99,26 @@ async def admin(settings: KafkaSettings) -> AsyncIterator[AIOKafkaAdminClient]:
 
 
 @contextlib.asynccontextmanager
-async def consumer(settings: KafkaSettings, group_id: str | None = None) -> AsyncIterator[AIOKafkaConsumer]:
+async def consumer(
+    settings: KafkaSettings, group_id: str | None = None, *, committed_only: bool = False
+) -> AsyncIterator[AIOKafkaConsumer]:
     """A connected consumer without an assignment; it commits nothing by itself.
+
+    Args:
+        settings: how to reach Kafka.
+        group_id: in whose name it may commit.
+        committed_only: whether it passes over what a transaction wrote and did not commit.
 
     Raises:
         Misconfigured: Kafka refuses us, or is not to be trusted.
         KafkaError, OSError: it cannot be reached.
     """
     client = AIOKafkaConsumer(
-        **connection(settings), group_id=group_id, enable_auto_commit=False, auto_offset_reset="earliest"
+        **connection(settings),
+        group_id=group_id,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        isolation_level="read_committed" if committed_only else "read_uncommitted",
     )
     try:
         await _start(client, settings)

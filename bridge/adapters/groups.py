@@ -20,6 +20,9 @@ GROUP_TIMEOUT_S = 10.0
 
 _RETRY_INTERVAL_S = 0.2
 
+_REBUILD = "--rebuild"
+"""What stands in the metadata of a consumer's offsets when setting them would not make it read again; the option that does."""
+
 
 @dataclass(frozen=True, slots=True)
 class Group:
@@ -28,10 +31,12 @@ class Group:
     Attributes:
         members: how many of its consumers run.
         committed: the offset that each partition goes on from.
+        notes: what the group wrote beside its offsets, Kafka's metadata; each text once.
     """
 
     members: int
     committed: Mapping[TopicPartition, int]
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +86,11 @@ async def find(settings: KafkaSettings, group_id: str) -> Group | None:
                 break
     if not members and not committed:
         return None
-    return Group(len(members), {partition: position.offset for partition, position in committed.items()})
+    return Group(
+        len(members),
+        {partition: position.offset for partition, position in committed.items()},
+        tuple(sorted({position.metadata for position in committed.values() if position.metadata})),
+    )
 
 
 async def plan(settings: KafkaSettings, group: Group, topics: Collection[str], target: Target) -> list[Move]:
@@ -122,6 +131,19 @@ async def move(settings: KafkaSettings, group_id: str, moves: Collection[Move]) 
             await client.commit(targets)
         except CommitFailedError:  # Kafka takes a stranger's commit only while the group is empty
             raise active(group_id) from None
+
+
+def refuse_rebuilders(group_id: str, group: Group) -> None:
+    """A consumer that keeps its position elsewhere too, and says so beside its offsets, is not moved by them.
+
+    Raises:
+        Misconfigured: the group is such a one.
+    """
+    if any(_REBUILD in note for note in group.notes):
+        raise Misconfigured(
+            f"group {group_id} keeps what it has read in a store of its own, which other offsets would contradict: run its "
+            f"consumer with {_REBUILD} instead"
+        )
 
 
 def active(group_id: str) -> Misconfigured:

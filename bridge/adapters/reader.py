@@ -19,7 +19,7 @@ from bridge.adapters.connection import admin, consumer
 from bridge.adapters.registry import Registry
 from bridge.encoding import Schema, single_object_prefix
 from bridge.errors import BridgeError, Misconfigured
-from bridge.routing import TOPIC_FIELDS
+from bridge.routing import MANAGED_FIELDS
 from bridge.settings import KafkaSettings
 
 OFFSETS_TIMEOUT_S = 10.0
@@ -118,12 +118,19 @@ class Decoder:
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
-        packaged: Iterable[Schema] = (*map(schemas.load, TOPIC_FIELDS), *(schema for _, schema in schemas.released()))
-        self._by_fingerprint = {single_object_prefix(schema): _readable(schema) for schema in packaged}
-        self._by_id: dict[int, ParsedSchema] = {}
+        packaged: Iterable[Schema] = (*map(schemas.load, MANAGED_FIELDS), *(schema for _, schema in schemas.released()))
+        self._by_fingerprint = {single_object_prefix(schema): (schema, _readable(schema)) for schema in packaged}
+        self._by_id: dict[int, tuple[Schema, ParsedSchema]] = {}
 
     async def decode(self, value: bytes | None) -> dict[str, Any]:
         """The record in a value: times in milliseconds since the Unix epoch, bytes as bytes.
+
+        Raises: as of `decode_with_schema`.
+        """
+        return (await self.decode_with_schema(value))[1]
+
+    async def decode_with_schema(self, value: bytes | None) -> tuple[Schema, dict[str, Any]]:
+        """The schema that a value was written with, and the record in it, as of `decode`.
 
         Raises:
             Undecodable: the value is in no encoding that we know, or not what its schema says.
@@ -132,22 +139,23 @@ class Decoder:
         if not value:
             raise Undecodable("it has no value")
         if value.startswith(_SINGLE_OBJECT_MARKER):
-            schema = self._by_fingerprint.get(value[:_SINGLE_OBJECT_BYTES])
+            known = self._by_fingerprint.get(value[:_SINGLE_OBJECT_BYTES])
             start = _SINGLE_OBJECT_BYTES
-            if schema is None:
+            if known is None:
                 raise Undecodable("its schema's fingerprint is none of this version's")
         elif value.startswith(_CONFLUENT_MARKER) and len(value) >= _CONFLUENT_BYTES:
-            schema = await self._registered(int.from_bytes(value[1:_CONFLUENT_BYTES], "big"))
+            known = await self._registered(int.from_bytes(value[1:_CONFLUENT_BYTES], "big"))
             start = _CONFLUENT_BYTES
         else:
             raise Undecodable("it is neither in Confluent's wire format nor in Avro's single-object encoding")
+        schema, readable = known
         try:
-            decoded = fastavro.schemaless_reader(io.BytesIO(value[start:]), schema, None)
+            decoded = fastavro.schemaless_reader(io.BytesIO(value[start:]), readable, None)
         except Exception as error:  # noqa: BLE001 - bytes that are no Avro fail in many ways, and the texts hold content
             raise Undecodable(f"its bytes do not follow its schema ({type(error).__name__})") from None
-        return decoded if isinstance(decoded, dict) else {"value": decoded}
+        return schema, decoded if isinstance(decoded, dict) else {"value": decoded}
 
-    async def _registered(self, schema_id: int) -> ParsedSchema:
+    async def _registered(self, schema_id: int) -> tuple[Schema, ParsedSchema]:
         if schema_id not in self._by_id:
             if self._settings.schema_registry_url is None:
                 raise Undecodable("its schema is in a registry: set BRIDGE_SCHEMA_REGISTRY_URL")
@@ -156,7 +164,7 @@ class Decoder:
             if schema is None:
                 raise Undecodable(f"the registry has no schema {schema_id}")
             try:
-                self._by_id[schema_id] = _readable(schema)
+                self._by_id[schema_id] = schema, _readable(schema)
             except (SchemaParseException, ValueError, KeyError, TypeError):  # what fastavro says of odd schemas
                 raise Undecodable(f"schema {schema_id} of the registry is no Avro schema") from None
         return self._by_id[schema_id]

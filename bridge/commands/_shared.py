@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import shutil
+import sys
 import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from datetime import UTC, datetime
@@ -99,3 +101,12 @@ def table(rows: Iterable[Sequence[object]]) -> str:
         to_the_right = column[-1].isdigit()
         columns.append([cell.rjust(width) if to_the_right else cell.ljust(width) for cell in column])
     return "\n".join("  ".join(row).rstrip() for row in zip(*columns, strict=True))
+
+
+def fitting_table(rows: Sequence[Sequence[object]]) -> str:
+    """A table with a head; on a terminal that is too narrow for it, each row as lines of its own."""
+    wide = table(rows)
+    if not sys.stdout.isatty() or max(map(len, wide.splitlines())) <= shutil.get_terminal_size().columns:
+        return wide
+    head, *rest = rows
+    return "\n\n".join(table([cells for cells in zip(head, row, strict=True) if cells[1] != ""]) for row in rest)

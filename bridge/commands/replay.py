@@ -1,4 +1,4 @@
-"""`bridge replay`: sets a consumer group elsewhere, so that it reads again or passes over; shows its plan before it acts."""
+"""`bridge replay`: a consumer group reads again, a range is published again, dead letters are put back; the plan comes first."""
 
 from __future__ import annotations
 
@@ -9,10 +9,37 @@ from pathlib import Path
 import click
 
 from bridge.adapters import groups
-from bridge.adapters.groups import Move, Target
-from bridge.commands._shared import moment_ms, output_option, run, table
+from bridge.adapters.groups import Group, Move, Target
+from bridge.commands import _replay_dead_letters, _replay_range
+from bridge.commands._shared import fitting_table, moment_ms, output_option, printable, run
 from bridge.errors import Misconfigured
 from bridge.settings import KafkaSettings
+
+
+class _Replay(click.Group):
+    """Takes `bridge replay --group G …` for `bridge replay group G …`, as it was called first."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Name the subcommand where only its options are given."""
+        if args and args[0].startswith("--") and not args[0].startswith("--help"):
+            args = ["group", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group("replay", cls=_Replay)
+def command() -> None:
+    """Read again, publish again, put back: shows its plan first, acts only with --execute.
+
+    \b
+    bridge replay group crm --to 2h                    what crm would read again
+    bridge replay range messages --since 7d --to-file week.parquet --execute
+    bridge replay range messages --since 2h --to-topic messages --execute
+    bridge replay dead-letters                         which could be put back now
+    """  # noqa: D301 - click's mark for lines that stay as they are
+
+
+command.add_command(_replay_range.command)
+command.add_command(_replay_dead_letters.command)
 
 
 def _target(_: click.Context, __: click.Parameter, text: str) -> Target:
@@ -25,8 +52,9 @@ def _target(_: click.Context, __: click.Parameter, text: str) -> Target:
     return Target("time", moment_ms(text))
 
 
-@click.command("replay")
-@click.option("--group", "group_id", required=True, help="The consumer group.")
+@command.command("group")
+@click.argument("group_id", metavar="GROUP", required=False)
+@click.option("--group", "named", hidden=True)
 @click.option(
     "--to",
     "target",
@@ -41,40 +69,51 @@ def _target(_: click.Context, __: click.Parameter, text: str) -> Target:
 @click.option("--execute", is_flag=True, help="Do it; without this the plan is all.")
 @output_option
 @click.pass_obj
-def command(
-    env_file: Path | None, *, group_id: str, target: Target, topics: tuple[str, ...], execute: bool, output: str
+def group(
+    env_file: Path | None,
+    *,
+    group_id: str | None,
+    named: str | None,
+    target: Target,
+    topics: tuple[str, ...],
+    execute: bool,
+    output: str,
 ) -> None:
     """Set a consumer group to another place in its topics; its members must be stopped.
 
     The plan shows for each partition the offset to go on from now (current) and then (target), how many records will be read
-    again or be skipped, and how many there are to read then (lag). A place before the first or after the last record that a
-    partition holds becomes the first or the last. Only with --execute is anything changed.
+    again or be skipped, and how many there are to read, before and after (lag). A place before the first or after the last
+    record that a partition holds becomes the first or the last. Only with --execute is anything changed.
 
-    Example: bridge replay --group crm --to 2h --topic instagram.messages --execute
+    Example: bridge replay group crm --to 2h --topic instagram.messages --execute
     """
+    name = group_id or named
+    if not name:
+        raise click.UsageError("name the consumer group: bridge replay group GROUP --to …")
 
-    async def work(settings: KafkaSettings) -> tuple[list[Move], int]:
-        group = await groups.find(settings, group_id)
-        if group is None:
-            raise Misconfigured(f"Kafka knows no group {group_id}: it has no committed offset and no member")
-        if execute and group.members:
-            raise groups.active(group_id)
-        chosen = topics or {partition.topic for partition in group.committed}
+    async def work(settings: KafkaSettings) -> tuple[list[Move], Group]:
+        found = await groups.find(settings, name)
+        if found is None:
+            raise Misconfigured(f"Kafka knows no group {name}: it has no committed offset and no member")
+        if execute and found.members:
+            raise groups.active(name)
+        groups.refuse_rebuilders(name, found)
+        chosen = topics or {partition.topic for partition in found.committed}
         if not chosen:
-            raise Misconfigured(f"group {group_id} has committed no offset yet: name its topics with --topic")
-        moves = await groups.plan(settings, group, chosen, target)
+            raise Misconfigured(f"group {name} has committed no offset yet: name its topics with --topic")
+        moves = await groups.plan(settings, found, chosen, target)
         _show(moves, execute=execute, output=output)
         if execute:
-            await groups.move(settings, group_id, moves)
-        return moves, group.members
+            await groups.move(settings, name, moves)
+        return moves, found
 
-    moves, members = run(env_file, work)
+    moves, found = run(env_file, work)
     if output == "json":
         return
     if execute:
-        click.echo(f"group {group_id} is set in {len(moves)} partitions")
-    elif members:
-        click.echo(f"nothing was changed; stop the {members} members of group {group_id}, then add --execute")
+        click.echo(f"group {printable(name)} is set in {len(moves)} partitions")
+    elif found.members:
+        click.echo(f"nothing was changed; stop the {found.members} members of group {name}, then add --execute")
     else:
         click.echo("nothing was changed; add --execute to do it")
 
@@ -88,6 +127,7 @@ def _show(moves: Sequence[Move], *, execute: bool, output: str) -> None:
             "target": move.target,
             "read_again": None if move.current is None else max(0, move.current - move.target),
             "skipped": None if move.current is None else max(0, move.target - move.current),
+            "lag_before": None if move.current is None else max(0, move.end - move.current),
             "lag": move.end - move.target,
         }
         for move in moves
@@ -95,6 +135,6 @@ def _show(moves: Sequence[Move], *, execute: bool, output: str) -> None:
     if output == "json":
         click.echo(json.dumps({"execute": execute, "partitions": rows}))
         return
-    total = [sum(row[name] or 0 for row in rows) for name in ("read_again", "skipped", "lag")]  # type: ignore[misc] # numbers or None
+    total = [sum(row[name] or 0 for row in rows) for name in ("read_again", "skipped", "lag_before", "lag")]  # type: ignore[misc] # numbers or None
     cells = [["-" if cell is None else cell for cell in row.values()] for row in rows]
-    click.echo(table([list(rows[0]), *cells, ["total", "", "", "", *total]]))
+    click.echo(fitting_table([list(rows[0]), *cells, ["total", "", "", "", *total]]))

@@ -13,6 +13,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from bridge.commands.replay import command
 from bridge.local.service import Broker
 from tests.commands.conftest import PARTITIONS, Run
+from tests.commands.past import RETENTION_MS
 
 ANSWER_S = 30
 BEGIN_MS = 1_763_800_000_000
@@ -21,9 +22,9 @@ HALF = datetime.fromtimestamp((BEGIN_MS + RECORDS // 2) / 1000, UTC).isoformat()
 
 
 @pytest.fixture
-async def topic(run: Run, kafka: Broker, topic_prefix: str) -> str:
+async def topic(call: Run, kafka: Broker, topic_prefix: str) -> str:
     """A topic with ten records a millisecond apart in each partition."""
-    assert (await run("topics", "apply")).exit_code == 0
+    assert (await call("topics", "apply", TOPIC_RETENTION_MS=RETENTION_MS)).exit_code == 0
     name = f"{topic_prefix}.messages"
     producer = Producer({"bootstrap.servers": kafka.bootstrap_servers})
     for number in range(RECORDS):
@@ -56,26 +57,26 @@ def committed(group: Consumer, topic: str) -> list[int]:
 
 
 async def test_replay_without_execute_shows_the_plan_and_changes_nothing(
-    run: Run, group: Consumer, topic: str, topic_prefix: str
+    call: Run, group: Consumer, topic: str, topic_prefix: str
 ) -> None:
     """The plan tells for each partition where it stands and goes, what is read again, and the lag; it is only a plan."""
-    planned = await run("replay", "--group", f"{topic_prefix}-group", "--to", "beginning")
+    planned = await call("replay", "group", f"{topic_prefix}-group", "--to", "beginning")
     assert planned.exit_code == 0
     assert "add --execute" in planned.stdout
     header, *rows = [line.split() for line in planned.stdout.splitlines()[:-1]]
-    assert header == ["topic", "partition", "current", "target", "read_again", "skipped", "lag"]
+    assert header == ["topic", "partition", "current", "target", "read_again", "skipped", "lag_before", "lag"]
     assert rows == [
-        *([topic, f"{number}", "8", "0", "8", "0", "10"] for number in range(PARTITIONS)),
-        ["total", f"{8 * PARTITIONS}", "0", f"{RECORDS * PARTITIONS}"],
+        *([topic, f"{number}", "8", "0", "8", "0", "2", "10"] for number in range(PARTITIONS)),
+        ["total", f"{8 * PARTITIONS}", "0", f"{2 * PARTITIONS}", f"{RECORDS * PARTITIONS}"],
     ]
     assert committed(group, topic) == [8] * PARTITIONS
 
 
-async def test_replay_with_execute_sets_the_group(run: Run, group: Consumer, topic: str, topic_prefix: str) -> None:
+async def test_replay_with_execute_sets_the_group(call: Run, group: Consumer, topic: str, topic_prefix: str) -> None:
     """The group goes on from the place that was named, kept within what the partition holds."""
     places = {"beginning": 0, "end": RECORDS, "3": 3, "99": RECORDS, HALF: RECORDS // 2, "5m": RECORDS}
     for to, target in places.items():
-        done = await run("replay", "--group", f"{topic_prefix}-group", "--to", to, "--execute", "--output", "json")
+        done = await call("replay", "group", f"{topic_prefix}-group", "--to", to, "--execute", "--output", "json")
         assert done.exit_code == 0
         assert done.said["execute"] is True
         assert [row["target"] for row in done.said["partitions"]] == [target] * PARTITIONS
@@ -84,14 +85,14 @@ async def test_replay_with_execute_sets_the_group(run: Run, group: Consumer, top
 
 
 async def test_replay_of_a_topic_that_the_group_never_read_places_it_there(
-    run: Run, group: Consumer, topic: str, topic_prefix: str
+    call: Run, group: Consumer, topic: str, topic_prefix: str
 ) -> None:
     """A topic may be named that the group has no offset in; only that topic is touched."""
     other = f"{topic_prefix}.comments"
-    done = await run(
+    done = await call(
         *(
             "replay",
-            "--group",
+            "group",
             f"{topic_prefix}-group",
             "--to",
             "end",
@@ -109,7 +110,7 @@ async def test_replay_of_a_topic_that_the_group_never_read_places_it_there(
 
 @pytest.mark.parametrize("protocol", ["classic", "consumer"])
 async def test_replay_while_the_group_has_a_member_is_refused(
-    *, run: Run, kafka: Broker, group: Consumer, topic: str, topic_prefix: str, protocol: str
+    *, call: Run, kafka: Broker, group: Consumer, topic: str, topic_prefix: str, protocol: str
 ) -> None:
     """A running member would go on from its own place: nothing is set, with either of Kafka's group protocols."""
     group_id = f"{topic_prefix}-group"
@@ -119,25 +120,25 @@ async def test_replay_while_the_group_has_a_member_is_refused(
         async with asyncio.timeout(ANSWER_S):
             while not member.assignment():
                 await asyncio.to_thread(member.poll, 0.1)
-        refused = await run("replay", "--group", group_id, "--to", "beginning", "--execute")
+        refused = await call("replay", "group", group_id, "--to", "beginning", "--execute")
         assert f"group {group_id} has members" in refused.complaint
         assert refused.stdout == "" or protocol == "consumer"
         assert committed(group, topic) == [8] * PARTITIONS
-        planned = await run("replay", "--group", group_id, "--to", "beginning")
+        planned = await call("replay", "group", group_id, "--to", "beginning")
         assert planned.exit_code == 0
     finally:
         await asyncio.to_thread(member.close)
-    assert (await run("replay", "--group", group_id, "--to", "beginning", "--execute")).exit_code == 0
+    assert (await call("replay", "group", group_id, "--to", "beginning", "--execute")).exit_code == 0
     assert committed(group, topic) == [0] * PARTITIONS
 
 
 async def test_replay_of_an_unknown_group_or_topic_says_so(
-    run: Run, group: Consumer, topic: str, topic_prefix: str
+    call: Run, group: Consumer, topic: str, topic_prefix: str
 ) -> None:
     """A typing error is told; nothing is set."""
-    unknown = await run("replay", "--group", "nobody", "--to", "end", "--topic", topic, "--execute")
+    unknown = await call("replay", "group", "nobody", "--to", "end", "--topic", topic, "--execute")
     assert "no group nobody" in unknown.complaint
-    nowhere = await run("replay", "--group", f"{topic_prefix}-group", "--to", "end", "--topic", f"{topic}x")
+    nowhere = await call("replay", "group", f"{topic_prefix}-group", "--to", "end", "--topic", f"{topic}x")
     assert f"no such topic: {topic}x" in nowhere.complaint
     assert committed(group, topic) == [8] * PARTITIONS
 
@@ -145,4 +146,25 @@ async def test_replay_of_an_unknown_group_or_topic_says_so(
 @pytest.mark.parametrize("to", ["yesterday", "2026-11-22T09:00:00", "-1", "1970-13-01T00:00:00Z"])
 def test_replay_to_no_place_is_wrong_usage(to: str) -> None:
     """What is no time with its zone, no duration and no offset is usage, not failure."""
-    assert CliRunner().invoke(command, ["--group", "any", f"--to={to}"]).exit_code == 2
+    assert CliRunner().invoke(command, ["group", "any", f"--to={to}"]).exit_code == 2
+
+
+async def test_replay_called_as_it_was_at_first_still_moves_a_group(
+    call: Run, group: Consumer, topic: str, topic_prefix: str
+) -> None:
+    """`--group G` stands for `group G`."""
+    done = await call("replay", "--group", f"{topic_prefix}-group", "--to", "5", "--execute")
+    assert done.stdout.splitlines()[-1] == f"group {topic_prefix}-group is set in {PARTITIONS} partitions"
+    assert committed(group, topic) == [5] * PARTITIONS
+
+
+async def test_replay_of_a_group_that_must_be_rebuilt_is_refused_and_says_with_what(
+    call: Run, group: Consumer, topic: str, topic_prefix: str
+) -> None:
+    """A consumer that notes `--rebuild` beside its offsets has its position in its own store: they are left as they are."""
+    noted = TopicPartition(topic, 0, 8, metadata="position is in the database; to read again: --rebuild")
+    group.commit(offsets=[noted], asynchronous=False)
+    for more in ((), ("--execute",)):
+        refused = await call("replay", "group", f"{topic_prefix}-group", "--to", "beginning", *more)
+        assert "--rebuild" in refused.complaint
+    assert committed(group, topic) == [8] * PARTITIONS
