@@ -97,6 +97,9 @@ def decide(
         now: The present, aware.
         event_age_max: How long ago the bridge may have received an event that is answered.
     """
+    now = now.replace(
+        microsecond=now.microsecond // 1000 * 1000
+    )  # as precise as the ledger's times, so that they compare
     reason = _what_it_is(event)
     if reason is not None:
         return Decision("skip", reason, now)

@@ -108,9 +108,10 @@ class _Reader:
         if isinstance(node, yaml.SequenceNode):
             return [self._value(element, (*path, index)) for index, element in enumerate(node.value)]
         try:
+            node.value.encode()  # "\ud800" is half a character, which no request can carry
             return _MEANINGS[kind](node.value)
         except ValueError:
-            self._problems.append((path, "this number cannot be read"))
+            self._problems.append((path, f"this {'number' if kind != 'str' else 'text'} cannot be read"))
             return None
 
     def _mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, Any]:
