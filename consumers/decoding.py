@@ -87,27 +87,34 @@ class Decoder:
             UndecodableError: The value is not readable and never will be.
             RegistryUnavailableError: The registry could not be asked for the writer's schema.
         """
+        writer, begin = await self.writer(record)
         webhook_field = record.topic.removeprefix(f"{self._topic_prefix}.")
-        value = record.value
-        if not value:
-            _refuse(record, "no_value", "the record has no value")
-        if value.startswith(SINGLE_OBJECT_MARKER) and len(value) >= SINGLE_OBJECT_HEADER_BYTES:
-            writer = self._packaged_writer(record, value[len(SINGLE_OBJECT_MARKER) : SINGLE_OBJECT_HEADER_BYTES])
-            body = value[SINGLE_OBJECT_HEADER_BYTES:]
-        elif value.startswith(CONFLUENT_MARKER) and len(value) >= CONFLUENT_HEADER_BYTES:
-            schema_id = int.from_bytes(value[len(CONFLUENT_MARKER) : CONFLUENT_HEADER_BYTES], "big")
-            writer = await self._registered_writer(record, schema_id)
-            body = value[CONFLUENT_HEADER_BYTES:]
-        else:
-            _refuse(record, "unknown_encoding", "neither Confluent wire format nor Avro single-object encoding")
         return Event(
             topic=record.topic,
             partition=record.partition,
             offset=record.offset,
             webhook_field=webhook_field,
-            value=self._read(record, body, writer, self._readers[webhook_field]),
+            value=self._read(record, (record.value or b"")[begin:], writer, self._readers[webhook_field]),
             replay_id=_header(record, "ig_replay_id"),
         )
+
+    async def writer(self, record: ConsumerRecord[bytes, bytes]) -> tuple[Schema, int]:
+        """The schema that a record was written with, and where in its value the Avro bytes begin.
+
+        Raises:
+            UndecodableError: It names none, or one that nobody knows.
+            RegistryUnavailableError: The registry could not be asked.
+        """
+        value = record.value
+        if not value:
+            _refuse(record, "no_value", "the record has no value")
+        if value.startswith(SINGLE_OBJECT_MARKER) and len(value) >= SINGLE_OBJECT_HEADER_BYTES:
+            fingerprinted = value[len(SINGLE_OBJECT_MARKER) : SINGLE_OBJECT_HEADER_BYTES]
+            return self._packaged_writer(record, fingerprinted), SINGLE_OBJECT_HEADER_BYTES
+        if not value.startswith(CONFLUENT_MARKER) or len(value) < CONFLUENT_HEADER_BYTES:
+            _refuse(record, "unknown_encoding", "neither Confluent wire format nor Avro single-object encoding")
+        schema_id = int.from_bytes(value[len(CONFLUENT_MARKER) : CONFLUENT_HEADER_BYTES], "big")
+        return await self._registered_writer(record, schema_id), CONFLUENT_HEADER_BYTES
 
     def _packaged_writer(self, record: ConsumerRecord[bytes, bytes], wanted: bytes) -> Schema:
         writer = self._by_fingerprint.get(wanted)
@@ -166,6 +173,11 @@ def reader_schemas() -> dict[str, dict[str, Any]]:
 def packaged_schema(record_name: str) -> dict[str, Any]:
     """The schema of a record, `AutoReplies`, as it is packaged."""
     return next(schema for schema in _packaged("") if schema["name"] == f"instagram_bridge.{record_name}")
+
+
+def packaged_text(record_name: str) -> str:
+    """The text of that schema's file, as a registry gets it."""
+    return (resources.files("schemas") / "avro" / f"instagram_bridge.{record_name}.avsc").read_text(encoding="utf-8")
 
 
 def _packaged(folder: str) -> Iterator[dict[str, Any]]:

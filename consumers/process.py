@@ -38,18 +38,28 @@ def command(
 
     @click.command(name=name, help=summary)
     def run() -> None:
-        try:
-            settings = load(settings_class)
-            configure_log(settings.log_format)
-            _say_what_has_no_effect(settings)
-            asyncio.run(_until_stopped(settings, main))
-        except ConsumerError as error:
-            _fail(str(error))
-        except Exception as error:  # noqa: BLE001 - a fault of ours: its text may hold content, its place never does
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            _fail(f"a fault in {name}, please report it: {type(error).__name__} at {place.filename}:{place.lineno}")
+        execute(name, settings_class, main)
 
     return run
+
+
+def execute(
+    name: str, settings_class: type[SettingsT], main: Callable[[SettingsT, asyncio.Event], Awaitable[None]]
+) -> None:
+    """Loads the settings and runs `main`; for a consumer whose command line takes more than `--help`.
+
+    Args, exit codes: As of `command`.
+    """
+    try:
+        settings = load(settings_class)
+        configure_log(settings.log_format)
+        _say_what_has_no_effect(settings)
+        asyncio.run(_until_stopped(settings, main))
+    except ConsumerError as error:
+        _fail(str(error))
+    except Exception as error:  # noqa: BLE001 - a fault of ours: its text may hold content, its place never does
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        _fail(f"a fault in {name}, please report it: {type(error).__name__} at {place.filename}:{place.lineno}")
 
 
 def configure_log(log_format: Literal["console", "json"]) -> None:

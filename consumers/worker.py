@@ -78,7 +78,7 @@ class Worker:
             decoder = Decoder(topic_prefix=self._settings.topic_prefix, registry=registry)
             options = self._settings.kafka_options()
             dead_letters = DeadLetters(kafka_options=options, group_id=self._settings.group_id)
-            stack.push_async_callback(_in_time, dead_letters.stop)
+            stack.push_async_callback(in_time, dead_letters.stop)
             consumer = await self._joined(stack, options)
             try:
                 await self._read(consumer, decoder, dead_letters, stop)
@@ -98,7 +98,7 @@ class Worker:
         # A pattern, because naming a missing topic may create it, with the broker's defaults.
         pattern = f"^(?:{'|'.join(re.escape(topic) for topic in self._topics)})$"
         consumer.subscribe(pattern=pattern, listener=_Listener(self._busy))
-        stack.push_async_callback(_in_time, consumer.stop)
+        stack.push_async_callback(in_time, consumer.stop)
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
                 await consumer.start()
@@ -199,7 +199,8 @@ async def _commit(consumer: aiokafka.AIOKafkaConsumer, offsets: dict[TopicPartit
         log.warning("not_committed", reason=type(error).__name__)
 
 
-async def _in_time(stop: Callable[[], Coroutine[Any, Any, None]]) -> None:
+async def in_time(stop: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Ends a client of Kafka's, or gives it up after a while."""
     # Not wait_for: while the broker is away aiokafka's stop may hang, or end as if we had been cancelled ourselves.
     stopping = asyncio.create_task(stop())
     done, _ = await asyncio.wait({stopping}, timeout=STOP_TIMEOUT_S)

@@ -28,16 +28,6 @@ def accounts(connection: duckdb.DuckDBPyConnection) -> list[str]:
     return [account_id for (account_id,) in found.fetchall()]
 
 
-def counts(connection: duckdb.DuckDBPyConnection) -> dict[str, dict[str, int]]:
-    """Events of all times: account id (None where there is no account) → webhook field → how many, both sorted."""
-    found: dict[str, dict[str, int]] = {}
-    for account_id, webhook_field, events in connection.execute(
-        "SELECT account_id, webhook_field, count(*) FROM events GROUP BY ALL ORDER BY ALL"
-    ).fetchall():
-        found.setdefault(account_id, {})[webhook_field] = events
-    return found
-
-
 def figures(
     connection: duckdb.DuckDBPyConnection,
     *,
