@@ -25,8 +25,8 @@ from pydantic import ValidationError
 
 from consumers.auto_reply.conversation import Conversation
 from consumers.auto_reply.decision import Decision, disclosure_due
-from consumers.auto_reply.reply import Reply, Unrenderable
-from consumers.auto_reply.rule import Decide
+from consumers.auto_reply.rulebook.reply import Reply, Unrenderable
+from consumers.auto_reply.rulebook.rule import Decide
 from consumers.auto_reply.rules import Rules
 from consumers.decoding import Event
 from consumers.errors import ConsumerError

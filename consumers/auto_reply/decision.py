@@ -13,8 +13,8 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from consumers.auto_reply.conversation import DAY, Conversation, is_echo
-from consumers.auto_reply.facts import Facts
-from consumers.auto_reply.reply import Reply, Unrenderable
+from consumers.auto_reply.rulebook.facts import Facts
+from consumers.auto_reply.rulebook.reply import Reply, Unrenderable
 from consumers.auto_reply.rules import Rules
 from consumers.decoding import Event
 

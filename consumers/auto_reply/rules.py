@@ -21,12 +21,12 @@ from typing import Any, Literal, NamedTuple
 from pydantic import Field, PrivateAttr, ValidationError
 from pydantic_core import ErrorDetails
 
-from consumers.auto_reply import rules_yaml
-from consumers.auto_reply.conditions import Check, Finding, words_in_text
-from consumers.auto_reply.facts import VALUES, Facts
-from consumers.auto_reply.parts import Seconds, Strict, Word
-from consumers.auto_reply.reply import Template
-from consumers.auto_reply.rule import Account, Cap, Disclosure, HandOver, Language, Rule
+from consumers.auto_reply.rulebook import yaml_lines
+from consumers.auto_reply.rulebook.conditions import Check, Finding, words_in_text
+from consumers.auto_reply.rulebook.facts import VALUES, Facts
+from consumers.auto_reply.rulebook.parts import Seconds, Strict, Word
+from consumers.auto_reply.rulebook.reply import Template
+from consumers.auto_reply.rulebook.rule import Account, Cap, Disclosure, HandOver, Language, Rule
 from consumers.errors import ConsumerError
 
 RULES_MAX = 1000  # every message may be tried against every rule
@@ -137,8 +137,8 @@ def load_rules(path: Path) -> Rules:
     if len(text) > FILE_BYTES_MAX:
         raise ConsumerError(f"{path}: the file has more than {FILE_BYTES_MAX} bytes")
     try:
-        document = rules_yaml.read(text)
-    except rules_yaml.NotYaml as error:
+        document = yaml_lines.read(text)
+    except yaml_lines.NotYaml as error:
         raise ConsumerError(f"{path}{f' line {error.line}' if error.line else ''}: {error}") from None
     problems = [*document.problems, *_names_given_twice(document.value)]
     try:
@@ -157,7 +157,7 @@ def load_rules(path: Path) -> Rules:
     return rules
 
 
-_Problem = tuple[rules_yaml.Path, str]
+_Problem = tuple[yaml_lines.Path, str]
 
 
 def _names_given_twice(value: Any) -> Iterator[_Problem]:  # noqa: ANN401 - whatever the file holds
@@ -173,7 +173,7 @@ def _names_given_twice(value: Any) -> Iterator[_Problem]:  # noqa: ANN401 - what
 
 def _problems_between_parts(rules: Rules) -> Iterator[_Problem]:
     disclosure = rules.disclosure.text if rules.disclosure else None
-    replies: list[tuple[rules_yaml.Path, Any, frozenset[str]]] = [
+    replies: list[tuple[yaml_lines.Path, Any, frozenset[str]]] = [
         (("rules", index, "reply"), rule.reply, rule.when.groups) for index, rule in enumerate(rules.rules)
     ]
     replies.append((("hand_over", "reply"), rules.hand_over and rules.hand_over.reply, frozenset()))
@@ -216,8 +216,8 @@ def _problem(details: ErrorDetails) -> _Problem:
     return tuple(step for step in details["loc"] if not (isinstance(step, str) and step.startswith("["))), message
 
 
-def _place(value: Any, place: rules_yaml.Path) -> str:  # noqa: ANN401 - whatever the file holds
-    steps = [str(step) for step in place if step != rules_yaml.AGAIN]
+def _place(value: Any, place: yaml_lines.Path) -> str:  # noqa: ANN401 - whatever the file holds
+    steps = [str(step) for step in place if step != yaml_lines.AGAIN]
     if len(place) > 1 and place[0] == "rules" and isinstance(place[1], int):
         rule = value["rules"][place[1]]
         name = rule.get("name") if isinstance(rule, dict) else None

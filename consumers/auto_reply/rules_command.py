@@ -15,7 +15,7 @@ from fastavro import validate
 from consumers.auto_reply.conversation import Conversation
 from consumers.auto_reply.deciders import Deciders
 from consumers.auto_reply.decision import REASONS, Decision, decide
-from consumers.auto_reply.facts import Facts
+from consumers.auto_reply.rulebook.facts import Facts
 from consumers.auto_reply.rules import Rules, load_rules
 from consumers.decoding import Event, reader_schemas
 from consumers.errors import ConsumerError

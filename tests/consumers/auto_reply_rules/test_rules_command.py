@@ -42,9 +42,8 @@ def line(webhook_field: str, value: dict[str, Any]) -> str:
 def heard(text: str, minutes: int, *, part: dict[str, Any] | None = None, **changes: object) -> str:
     """A customer's message, so many minutes from the beginning."""
     moment = NOW + timedelta(minutes=minutes)
-    return line(
-        "messages", message(text, **{"occurred_at": moment, "received_at": moment, "sent_at": moment} | changes)
-    )
+    times = {"occurred_at": moment, "received_at": moment, "sent_at": moment}
+    return line("messages", message(text, part=part, **times, **changes))
 
 
 def outcomes(result: Result) -> list[str]:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumers.auto_reply.text import Pattern, folded, in_words
+from consumers.auto_reply.rulebook.text import Pattern, folded, in_words
 from tests.consumers.auto_reply_rules.deciding import decision_on, rule, rules_of, said
 
 # The letters by their code points, because the eye does not tell them apart.

@@ -7,8 +7,8 @@ from datetime import timedelta
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
-from consumers.auto_reply.facts import Facts
-from consumers.auto_reply.text import Pattern, folded, in_words
+from consumers.auto_reply.rulebook.facts import Facts
+from consumers.auto_reply.rulebook.text import Pattern, folded, in_words
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")  # as datetime.weekday counts
 MINUTES_OF_DAY = 24 * 60

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from consumers.auto_reply.conversation import Conversation
-from consumers.auto_reply.text import Pattern, composed, folded, in_words
+from consumers.auto_reply.rulebook.text import Pattern, composed, folded, in_words
 from consumers.decoding import Event
 
 # All expressions of all rules together, for one event: 50 ms from the record to the request is the goal, and a search that

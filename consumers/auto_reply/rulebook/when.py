@@ -8,9 +8,9 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from consumers.auto_reply.conditions import CONDITIONS, MINUTES_OF_DAY, Check
-from consumers.auto_reply.parts import CHOICES_MAX, LISTED, LISTED_OR_ANY, Id, Strict, Word
-from consumers.auto_reply.text import Pattern, folded, in_words
+from consumers.auto_reply.rulebook.conditions import CONDITIONS, MINUTES_OF_DAY, Check
+from consumers.auto_reply.rulebook.parts import CHOICES_MAX, LISTED, LISTED_OR_ANY, Id, Strict, Word
+from consumers.auto_reply.rulebook.text import Pattern, folded, in_words
 
 _MESSAGES = frozenset({"messages"})
 _POSTBACKS = frozenset({"messaging_postbacks"})

@@ -7,9 +7,9 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from consumers.auto_reply.conversation import RECENT_ANSWERS_MAX
-from consumers.auto_reply.parts import LANGUAGE, LISTED, Id, Seconds, Strict, Word
-from consumers.auto_reply.reply import DISCLOSURE_BYTES_MAX, Reply, WebUrl
-from consumers.auto_reply.when import When, Words
+from consumers.auto_reply.rulebook.parts import LANGUAGE, LISTED, Id, Seconds, Strict, Word
+from consumers.auto_reply.rulebook.reply import DISCLOSURE_BYTES_MAX, Reply, WebUrl
+from consumers.auto_reply.rulebook.when import When, Words
 
 NAME_CHARACTERS_MAX = 64  # it is a label of metrics
 

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
-from consumers.auto_reply.parts import LISTED, Strict, Word
+from consumers.auto_reply.rulebook.parts import LISTED, Strict, Word
 
 # Meta's pages "Send messages", "Quick replies" and "Generic template" of Instagram messaging, 2026-11-22.
 TEXT_BYTES_MAX = 1000  # UTF-8
