@@ -39,12 +39,14 @@ _USER = ("kafka_sasl_username", "kafka_sasl_password")
 _OAUTHBEARER = tuple(f"kafka_sasl_oauthbearer_{name}" for name in ("token_endpoint_url", "client_id", "client_secret"))
 
 
-class KafkaSettings(BaseSettings):
-    """What every command needs to reach Kafka and the registry, and to name the topics."""
-
+class _FromEnvironment(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="ignore", hide_input_in_errors=True
     )
+
+
+class KafkaSettings(_FromEnvironment):
+    """What every command needs to reach Kafka and the registry, and to name the topics."""
 
     kafka_bootstrap_servers: str = Field(
         "127.0.0.1:9092",
@@ -113,7 +115,25 @@ class KafkaSettings(BaseSettings):
         return self
 
 
-class Settings(KafkaSettings):
+class GraphSettings(_FromEnvironment):
+    """What `bridge subscribe` and `bridge doctor` need to ask Meta; the ingress asks it nothing."""
+
+    graph_url: str = Field(
+        "https://graph.instagram.com/v25.0",
+        pattern=r"^(https://|http://(127\.0\.0\.1|localhost|\[::1\])[:/])\S+$",
+        description="Graph API with its version; of an app with Facebook Login `https://graph.facebook.com/v25.0`.",
+    )
+    graph_token: SecretStr | None = Field(
+        None, description="Access token of the account, for `bridge subscribe` and `bridge doctor`; `serve` needs none."
+    )
+    graph_app_id: str | None = Field(
+        None,
+        pattern=r"^[0-9]{1,32}$",
+        description="The app's id: Meta then tells `bridge doctor` more about the token.",
+    )
+
+
+class Settings(GraphSettings, KafkaSettings):
     """Everything that can be set. The description of a field is what `bridge settings` and docs/settings.md show."""
 
     app_secrets: SecretStr = Field(
@@ -232,14 +252,14 @@ def read(env_file: Path | None = None) -> Given:
     return Given(values, sources, secrets, problems)
 
 
-_Settings = TypeVar("_Settings", bound=KafkaSettings)
+_Settings = TypeVar("_Settings", bound=_FromEnvironment)
 
 
 def load(model: type[_Settings], env_file: Path | None = None) -> tuple[_Settings, Mapping[str, str]]:
     """Read and check the settings.
 
     Args:
-        model: Settings, or KafkaSettings for a command that takes no deliveries.
+        model: Settings, or KafkaSettings or GraphSettings for a command that takes no deliveries.
         env_file: ``NAME=value`` lines; the environment itself comes first.
 
     Returns:

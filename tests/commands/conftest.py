@@ -75,7 +75,7 @@ def run(bridge: BeginBridge, environment: dict[str, str]) -> Run:
 
 
 @pytest.fixture
-def call(environment: dict[str, str], tmp_path: Path) -> Run:
+def call_without_kafka(tmp_path: Path) -> Run:
     """The same within this process, a second faster each: for all that is not about how a process ends."""
 
     def main_of(arguments: Sequence[str], variables: Mapping[str, str]) -> Outcome:
@@ -93,6 +93,17 @@ def call(environment: dict[str, str], tmp_path: Path) -> Run:
 
     async def to_the_end(*arguments: str, **variables: str) -> Outcome:
         given = {f"BRIDGE_{name}": value for name, value in variables.items()}
-        return await asyncio.to_thread(main_of, arguments, {**environment, **given})
+        return await asyncio.to_thread(main_of, arguments, given)
+
+    return to_the_end
+
+
+@pytest.fixture
+def call(call_without_kafka: Run, environment: dict[str, str]) -> Run:
+    """That, with the settings for the broker of the tests."""
+    known = {name.removeprefix("BRIDGE_"): value for name, value in environment.items()}
+
+    async def to_the_end(*arguments: str, **variables: str) -> Outcome:
+        return await call_without_kafka(*arguments, **{**known, **variables})
 
     return to_the_end
