@@ -50,6 +50,11 @@ def pascal_case(webhook_field: str) -> str:
     return "".join(word.capitalize() for word in webhook_field.split("_"))
 
 
+def root_path(webhook_field: str) -> str:
+    """What the paths of its notes begin with: a change's value and standby's keys say nothing of their webhook field."""
+    return f"{webhook_field}." if webhook_field in {STANDBY, *CHANGE_FIELDS} else ""
+
+
 def confluent_prefix(schema_id: int) -> bytes:
     """Confluent wire format's five bytes (docs.confluent.io, "Wire format")."""
     return b"\0" + schema_id.to_bytes(4, "big")
@@ -102,7 +107,7 @@ class _Generator:
 
     def __init__(self, webhook_field: str, schema: Schema, prefix: bytes) -> None:
         self._schema = schema
-        self._root = f"{webhook_field}." if webhook_field in {STANDBY, *CHANGE_FIELDS} else ""
+        self._root = root_path(webhook_field)
         self._lines = [
             "def encode(event, arrival, notes):",
             " typed = event.typed",

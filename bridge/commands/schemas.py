@@ -1,4 +1,4 @@
-"""`bridge schemas`: registers the packaged schemas; checks that they go with all that is registered and was released."""
+"""`bridge schemas`: registers the packaged schemas, checks them against all earlier versions, and proposes the next ones."""
 
 from __future__ import annotations
 
@@ -11,18 +11,21 @@ from typing import Any, NamedTuple
 import click
 import fastavro
 
-from bridge import schemas
+from bridge import proposal, schemas
 from bridge.adapters.registry import Registry, SchemaRefused
-from bridge.commands._shared import output_option, run, table
-from bridge.encoding import Schema
+from bridge.commands._shared import output_option, printable, run, table, utc
+from bridge.commands.drift import SINCE, look, since
+from bridge.encoding import Encoder, Schema
 from bridge.errors import Misconfigured
-from bridge.routing import TOPIC_FIELDS, topic_name
+from bridge.event import WEBHOOK_FIELDS
+from bridge.proposal import Proposal
+from bridge.routing import MANAGED_FIELDS, TOPIC_FIELDS, topic_name
 from bridge.settings import KafkaSettings
 
 
 @click.group("schemas")
 def command() -> None:
-    """Register and check the schemas of the topics' values."""
+    """Register, check and extend the schemas of the topics' values."""
 
 
 @command.command("register")
@@ -93,6 +96,76 @@ def check(env_file: Path | None, *, output: str) -> None:
         )
 
 
+@command.command("propose")
+@click.argument("webhook_field", metavar="FIELD", type=click.Choice(WEBHOOK_FIELDS))
+@click.option("--since", "since_ms", default=SINCE, show_default=True, callback=since, help="As of `bridge drift`.")
+@click.option(
+    "--to",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="Write every changed .avsc there, such as schemas/avro. [default: FIELD's on stdout]",
+)
+@click.pass_obj
+def propose(env_file: Path | None, *, webhook_field: str, since_ms: int, folder: Path | None) -> None:
+    """Write the next schema of a webhook field, with the keys that `bridge drift` finds as new fields.
+
+    Every one is nullable with default null, its type as seen, its doc for you to fill in. Types that other schemas share are
+    changed there too. Each result is proved to go with all registered and all released versions.
+
+    Example: bridge schemas propose messages --since 7d --to schemas/avro
+    """
+
+    async def work(settings: KafkaSettings) -> tuple[Proposal, list[str], int]:
+        looked = await look(settings, [webhook_field], since_ms)
+        packaged = {field: schemas.load(field) for field in TOPIC_FIELDS}
+        made = proposal.propose(webhook_field, looked.findings, packaged)
+        problems = []
+        async with contextlib.AsyncExitStack() as stack:
+            registry = await stack.enter_async_context(Registry(settings)) if settings.schema_registry_url else None
+            for field, schema in made.schemas.items():
+                subject = f"{topic_name(settings.topic_prefix, field)}-value"
+                versions = {"packaged": packaged[field]} | await _earlier(subject, schema, registry)
+                problems += [
+                    f"{field}, {name}: {line}"
+                    for name, old in versions.items()
+                    for line in incompatibilities(old, schema)
+                ]
+                Encoder(field, schema, b"")  # the table is of use only if a function can be made of it
+        return made, problems, looked.records
+
+    made, problems, records = run(env_file, work)
+    for finding, why in made.left:
+        click.echo(f"left out: {finding.kind} {printable(finding.path)}: {why}", err=True)
+    if problems:
+        raise Misconfigured(f"the proposal would not go with earlier versions: {'; '.join(problems)}")
+    if not made.added:
+        click.echo(f"no new key in {records} records of {webhook_field} since {utc(since_ms)}", err=True)
+        return
+    for path, name in made.added:
+        click.echo(f"added: {printable(path)} as {name}", err=True)
+    for field, schema in made.schemas.items():
+        text = json.dumps(schema, indent=2, ensure_ascii=False)
+        file = f"instagram_bridge.{schema['name']}.avsc"
+        if folder is not None:
+            (folder / file).write_text(text + "\n", "utf-8")
+            click.echo(f"written: {folder / file}", err=True)
+        elif field == webhook_field:
+            click.echo(text)
+        else:
+            click.echo(f"also changed, and written with --to: {file}", err=True)
+
+
+async def _earlier(subject: str, schema: Schema, registry: Registry | None) -> dict[str, Schema]:
+    """Every version that a schema has to go with: those of its subject, if there is a registry, and the released ones."""
+    registered = await registry.versions(subject) if registry is not None else {}
+    versions = {f"version {number}": old for number, old in registered.items()}
+    return versions | {
+        f"released {path}": old
+        for path, old in schemas.released()
+        if all(old.get(key) == schema.get(key) for key in ("namespace", "name"))
+    }
+
+
 def incompatibilities(old: Schema, new: Schema) -> Iterator[str]:
     """Why a reader with one schema would not read, or would misread, what a writer with the other wrote.
 
@@ -158,18 +231,7 @@ def _subjects(settings: KafkaSettings) -> dict[str, Schema]:
     """The packaged schemas by subject."""
     return {
         f"{topic_name(settings.topic_prefix, topic_field)}-value": schemas.load(topic_field)
-        for topic_field in TOPIC_FIELDS
-    }
-
-
-async def _earlier(subject: str, schema: Schema, registry: Registry | None) -> dict[str, Schema]:
-    """Every version that a schema has to go with: those of its subject, if there is a registry, and the released ones."""
-    registered = await registry.versions(subject) if registry is not None else {}
-    versions = {f"version {number}": old for number, old in registered.items()}
-    return versions | {
-        f"released {path}": old
-        for path, old in schemas.released()
-        if all(old.get(key) == schema.get(key) for key in ("namespace", "name"))
+        for topic_field in MANAGED_FIELDS
     }
 
 
