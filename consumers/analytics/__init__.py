@@ -1,1 +1,1 @@
-"""Sample consumer: live counts per account and webhook field, on a terminal and on a page. In this form in memory."""
+"""Sample consumer: every event exactly once in a DuckDB file, and its figures on a live page."""

@@ -1,128 +1,179 @@
-"""The page and its figures over HTTP: `/`, `/api/counts` (JSON) and `/api/events` (server-sent events).
-
-A reader of the stream holds only its place in the feed, not a queue of its own: one that is too slow to take what is
-written to it is cut off, and nothing piles up for it.
-"""
+"""The page over HTTP: `/`, its assets, and under `/api/` the figures as JSON and as a stream of server-sent events."""
 
 import asyncio
-import base64
 import contextlib
 import errno
+import gzip
 import hashlib
-import ipaddress
-import json
-import re
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from functools import cache
 from importlib import resources
-from typing import Any
+from urllib.parse import parse_qs
 
 from aiohttp import web
 
-from consumers.analytics.counts import Counts
+from consumers.analytics.access import Access
+from consumers.analytics.feed import Feed
+from consumers.analytics.periods import BadPeriodError, Period
+from consumers.analytics.stream import Figures, Readings, UnknownAccountError, UnreadableError, messages
 from consumers.errors import ConsumerError
 
-UPDATE_INTERVAL_S = 0.25  # the eye does not need more, and a busy stream is not sent number by number
-READERS_MAX = 50  # open streams; each costs a socket and four small writes a second
+READERS_MAX = 50  # open streams; each costs a socket and a few small writes a second
 WRITE_TIMEOUT_S = 5  # a reader that does not take a write within this is cut off
-KEEP_ALIVE_INTERVAL_S = 15  # proxies close a stream that is silent for a minute; also how a dead reader is noticed
-SHUTDOWN_TIMEOUT_S = 1  # for streams to end, each within an update's interval
+SHUTDOWN_TIMEOUT_S = 1  # for answers that are under way; streams are ended at once
+RETRY_AFTER_S = 10  # for a page beyond the limit; somebody may have closed theirs
+FORM_BYTES_MAX = 4096  # the login form is all that is ever posted
+GZIP_LEVEL = 6  # 4.8 MB of plotly become 1.5; a higher level takes long and saves little
+# plotly puts style elements and attributes into the page by script, hence 'unsafe-inline' for styles; for scripts there is
+# no such thing, and nothing that comes from a record is ever put in as markup.
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src data:; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
 HEADERS = {
+    "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
+FOR_EVER = "public, max-age=31536000, immutable"  # the folder's name changes with what is in it
+ASSETS = {
+    "page.css": "text/css",
+    "theme.js": "text/javascript",
+    "page.js": "text/javascript",
+    "tables.js": "text/javascript",
+    "charts.js": "text/javascript",
+    "plotly.min.js": "text/javascript",
+}
 
-Figures = Callable[[], dict[str, Any]]
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Page:
     """What is served: the page, the figures, the stream.
 
     Args:
-        counts: Whose feed is streamed.
-        figures: Gives what `/api/counts` answers.
-        host: Where the page will be bound; on loopback, only requests for a loopback name are answered.
+        readings: The numbers.
+        feed: The newest events.
+        access: Who is answered.
     """
 
-    def __init__(self, counts: Counts, *, figures: Figures, host: str) -> None:
-        self._counts = counts
-        self._figures = figures
-        self._loopback_only = is_loopback(host)
-        self._html = (resources.files(__package__) / "page.html").read_text(encoding="utf-8")
-        self._policy = content_security_policy(self._html)
+    def __init__(self, readings: Readings, feed: Feed, access: Access) -> None:
+        self._feed = feed
+        self._access = access
+        self._figures = Figures(readings, feed)
+        self._assets = {name: _compressed(name) for name in ASSETS}
+        self._digest = hashlib.sha256(b"".join(self._assets.values())).hexdigest()[:16]
+        self._html, self._login_html = (
+            _asset(name).decode().replace("assets/", f"assets/{self._digest}/") for name in ("page.html", "login.html")
+        )
         self._readers = 0
-        self._closing = False
-        self._text, self._stale_at = "", 0.0
+        self._ending = asyncio.Event()
 
     def app(self) -> web.Application:
         """The aiohttp application."""
-        app = web.Application(middlewares=[self._check_host])
+        app = web.Application(middlewares=[self._guard], client_max_size=FORM_BYTES_MAX)
         app.router.add_get("/", self._page)
+        app.router.add_post("/", self._login)
+        app.router.add_get("/livez", self._livez)
+        app.router.add_get("/assets/{digest}/{name}", self._asset)
+        app.router.add_get("/api/accounts", self._api_accounts)
+        app.router.add_get("/api/figures", self._api_figures)
         app.router.add_get("/api/counts", self._api_counts)
         app.router.add_get("/api/events", self._api_events)
         app.on_response_prepare.append(_set_headers)
         app.on_shutdown.append(self._end_streams)
         return app
 
-    async def _end_streams(self, _: web.Application) -> None:
-        self._closing = True
-
     @web.middleware
-    async def _check_host(self, request: web.Request, handler: Callable[[web.Request], Any]) -> web.StreamResponse:
-        # A page of someone else's whose name was made to point at 127.0.0.1 (DNS rebinding) comes with its own name.
-        if self._loopback_only and not is_loopback(_hostname(request.host)):
+    async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        if self._access.is_misled(request):
             raise web.HTTPForbidden(text="This page answers to 127.0.0.1 and localhost only.\n")
-        response: web.StreamResponse = await handler(request)
-        return response
+        if request.path.startswith("/api/") and not self._access.is_granted(request):
+            return _problem(
+                401, "token_wanted", "send the token as Authorization: Bearer …", {"WWW-Authenticate": "Bearer"}
+            )
+        try:
+            return await handler(request)
+        except BadPeriodError as error:
+            return _problem(400, "bad_period", str(error))
+        except UnknownAccountError:
+            return _problem(
+                404, "unknown_account", "no event of this account is known; /api/accounts lists those that are"
+            )
+        except UnreadableError:
+            return _problem(
+                500, "figures_unreadable", "the figures cannot be read; the log of consumers.analytics says why"
+            )
 
-    async def _page(self, _: web.Request) -> web.Response:
+    async def _page(self, request: web.Request) -> web.Response:
+        if not self._access.is_granted(request):
+            return self._login_page("")
+        return web.Response(text=self._html, content_type="text/html")
+
+    async def _login(self, request: web.Request) -> web.StreamResponse:
+        form = parse_qs((await request.read()).decode("utf-8", "replace"), separator="&")
+        if not self._access.knows(form.get("token", [""])[0].strip()):
+            return self._login_page("That is not the token.")
+        answer = web.Response(status=303, headers={"Location": request.path_qs})
+        self._access.let_in(answer, secure=request.secure)
+        return answer
+
+    def _login_page(self, problem: str) -> web.Response:
         return web.Response(
-            text=self._html, content_type="text/html", headers={"Content-Security-Policy": self._policy}
+            status=401,
+            text=self._login_html.replace("{problem}", problem),
+            content_type="text/html",
+            headers={"WWW-Authenticate": "Bearer"},
         )
 
+    async def _livez(self, _: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def _asset(self, request: web.Request) -> web.Response:
+        name = request.match_info["name"]
+        content = self._assets.get(name)
+        if content is None or request.match_info["digest"] != self._digest:
+            raise web.HTTPNotFound(text="There is nothing here.\n")
+        headers = {"Cache-Control": FOR_EVER, "Content-Encoding": "gzip"}
+        return web.Response(body=content, content_type=ASSETS[name], charset="utf-8", headers=headers)
+
+    async def _api_accounts(self, _: web.Request) -> web.Response:
+        return web.json_response({"accounts": await self._figures.accounts()})
+
+    async def _api_figures(self, request: web.Request) -> web.Response:
+        text = await self._figures.text(request.query.get("account") or None, Period.asked(request.query))
+        return web.json_response(text=text)
+
     async def _api_counts(self, _: web.Request) -> web.Response:
-        return web.json_response(text=json.dumps(self._figures()))
+        return web.json_response(await self._figures.counts())
 
     async def _api_events(self, request: web.Request) -> web.StreamResponse:
+        account_id, period = request.query.get("account") or None, Period.asked(request.query)
         if self._readers >= READERS_MAX:
-            raise web.HTTPServiceUnavailable(text="Too many open pages.\n", headers={"Retry-After": "10"})
+            return _problem(503, "too_many_pages", "close one of the open pages", {"Retry-After": f"{RETRY_AFTER_S}"})
+        with_text = request.query.get("text") == "1"
+        told = messages(self._figures, self._feed, self._ending, account_id, period, with_text=with_text)
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"})
         self._readers += 1
         try:
-            await response.prepare(request)
-            async for message in self._messages(with_text=request.query.get("text") == "1"):
+            async for message in told:  # the first comes before the status line: a question may have no answer
+                if not response.prepared:
+                    await response.prepare(request)
                 await asyncio.wait_for(response.write(message), WRITE_TIMEOUT_S)
         except (ConnectionError, TimeoutError):
             if request.transport is not None:
                 request.transport.abort()
+        except (UnknownAccountError, UnreadableError):
+            if not response.prepared:
+                raise
         finally:
             self._readers -= 1
         return response
 
-    def _figures_text(self) -> str:
-        # Made once per interval, however many are reading.
-        now = asyncio.get_running_loop().time()
-        if now >= self._stale_at:
-            self._text, self._stale_at = json.dumps(self._figures()), now + UPDATE_INTERVAL_S / 2
-        return self._text
-
-    async def _messages(self, *, with_text: bool) -> AsyncIterator[bytes]:
-        number, figures, silent_s = 0, "", 0.0
-        while not self._closing:
-            newest = self._figures_text()
-            events = self._counts.feed_after(number, with_text=with_text)
-            if newest != figures:
-                figures, silent_s = newest, 0.0
-                yield _sse("counts", figures)
-            if events:
-                number = events[-1]["number"]
-                yield _sse("events", json.dumps(events))
-            if silent_s >= KEEP_ALIVE_INTERVAL_S:
-                silent_s = 0.0
-                yield b": still here\n\n"
-            await asyncio.sleep(UPDATE_INTERVAL_S)
-            silent_s += UPDATE_INTERVAL_S
+    async def _end_streams(self, _: web.Application) -> None:
+        self._ending.set()
 
 
 @contextlib.asynccontextmanager
@@ -147,38 +198,22 @@ async def served(page: Page, *, host: str, port: int, port_variable: str) -> Asy
         await runner.cleanup()
 
 
-def content_security_policy(html: str) -> str:
-    """Allows the page's own inline script and style, by their hashes, and connections to where it came from."""
+def _asset(name: str) -> bytes:
+    if name == "plotly.min.js":
+        return (resources.files("plotly") / "package_data" / name).read_bytes()
+    return (resources.files(__package__) / "web" / name).read_bytes()
 
-    def hashes(tag: str) -> str:
-        found: Iterable[str] = re.findall(rf"<{tag}>(.*?)</{tag}>", html, flags=re.DOTALL)
-        digests = (base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in found)
-        return " ".join(f"'sha256-{digest}'" for digest in digests)
 
-    return (
-        f"default-src 'none'; script-src {hashes('script')}; style-src {hashes('style')}; connect-src 'self'; "
-        "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    )
+@cache
+def _compressed(name: str) -> bytes:
+    return gzip.compress(_asset(name), GZIP_LEVEL, mtime=0)
+
+
+def _problem(status: int, error: str, detail: str, headers: Mapping[str, str] | None = None) -> web.Response:
+    return web.json_response({"error": error, "detail": detail}, status=status, headers=headers)
 
 
 async def _set_headers(_: web.Request, response: web.StreamResponse) -> None:
-    response.headers.update(HEADERS)
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)
     response.headers.pop("Server", None)  # no version banner
-
-
-def _sse(event: str, data: str) -> bytes:
-    return f"event: {event}\ndata: {data}\n\n".encode()
-
-
-def _hostname(host: str) -> str:
-    return host.partition("]")[0].lstrip("[") if host.startswith("[") else host.partition(":")[0]
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address or name is this machine alone."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
