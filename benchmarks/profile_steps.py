@@ -27,7 +27,7 @@ from bridge.notification import Note, parse
 from bridge.pipeline import Pipeline
 from bridge.routing import DEAD_LETTER
 from bridge.schemas import load
-from bridge.signature import AppSecret, authenticate
+from bridge.signature import AppSecret, authenticate, claimed_digest
 from bridge.telemetry import Telemetry
 
 EVENTS_PER_ROUND = 20_000
@@ -76,7 +76,7 @@ class Steps:
     def authenticate(self) -> None:
         """HMAC over the body, one secret."""
         for body, signatures in self._signed:
-            authenticate(body, signatures=signatures, app_secrets=self._app_secrets)
+            authenticate(body, claimed_digest=claimed_digest(signatures), app_secrets=self._app_secrets)
 
     def parse(self) -> None:
         """Body → items with their raw text."""

@@ -118,9 +118,12 @@ def describe(item: Item, notes: list[Note]) -> Event:
 def _messaging(item: Item, value: Object, notes: list[Note], *, standby: bool, named_field: str | None = None) -> Event:
     """Read a messaging item, which a change of the dashboard's Test button carries as its value."""
     keys = [key for key in value if key in WEBHOOK_FIELD_OF_KEY and value[key] is not None]
+    kind = keys[0] if keys else None
     if len(keys) > 1:
         keys.sort(key=_KEY_ORDER.index)
-    kind = keys[0] if keys else None
+        kind = keys[0]  # A referral beside a message is typed in the message's record; any other second key is not.
+        typed_beside = {"referral"} if kind == "message" else set()
+        notes.extend(Note("second_key", f"{kind}+{second}") for second in keys[1:] if second not in typed_beside)
     part = value[kind] if kind else {}
     if type(part) is not dict:
         notes.append(Note("wrong_type", str(kind)))
@@ -129,9 +132,6 @@ def _messaging(item: Item, value: Object, notes: list[Note], *, standby: bool, n
         webhook_field = STANDBY
     else:
         webhook_field = WEBHOOK_FIELD_OF_KEY[kind] if kind else OTHER
-    if len(keys) > 1:  # A referral beside a message is typed in the message's record; any other second key is not.
-        typed_beside = {"referral"} if kind == "message" else set()
-        notes.extend(Note("second_key", f"{kind}+{second}") for second in keys[1:] if second not in typed_beside)
     sender_id, recipient_id = _party(value, "sender", notes), _party(value, "recipient", notes)
     echo = kind == "message" and type(part) is dict and as_flag(part.get("is_echo")) is True
     account_id = _account(kind, item.entry_id, sender_id, recipient_id, echo=echo)
@@ -259,7 +259,9 @@ def _party(value: Object, role: str, notes: list[Note]) -> str | None:
     party = value.get(role)
     if party is None:
         return None
-    party_id = as_id(party.get("id")) if type(party) is dict else None
+    party_id = party.get("id") if type(party) is dict else None
+    if type(party_id) is not str:
+        party_id = as_id(party_id)
     if party_id is None:
         notes.append(Note("wrong_type", f"{role}.id"))
     return party_id

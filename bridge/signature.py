@@ -35,7 +35,16 @@ class AppSecret(msgspec.Struct, frozen=True):
 
 
 def claimed_digest(signatures: Sequence[str]) -> bytes:
-    """The digest that the header claims, for a look before the body is read; arguments and errors as `authenticate`'s."""
+    """The digest that a delivery claims, for a look before its body is read.
+
+    Args:
+        signatures: every value of the X-Hub-Signature-256 header.
+
+    Raises:
+        SignatureMissing: the header is not there.
+        SignatureRepeated: it is there more than once.
+        SignatureMalformed: it is not ``sha256=`` and 64 hex digits.
+    """
     if not signatures:
         raise SignatureMissing("no X-Hub-Signature-256 header")
     if len(signatures) > 1:
@@ -46,29 +55,25 @@ def claimed_digest(signatures: Sequence[str]) -> bytes:
     return bytes.fromhex(match[1])
 
 
-def authenticate(body: bytes, *, signatures: Sequence[str], app_secrets: Sequence[AppSecret]) -> str:
+def authenticate(body: bytes, *, claimed_digest: bytes, app_secrets: Sequence[AppSecret]) -> str:
     """Tell which app secret signed the body.
 
     Every live secret is tried, whichever matches: the time taken does not tell which one did.
 
     Args:
         body: the bytes as received.
-        signatures: every value of the X-Hub-Signature-256 header.
+        claimed_digest: see the function of this name.
         app_secrets: the live secrets, at least one.
 
     Returns:
         The label of the secret that matched (of the first, should two be equal).
 
     Raises:
-        SignatureMissing: the header is not there.
-        SignatureRepeated: it is there more than once.
-        SignatureMalformed: it is not ``sha256=`` and 64 hex digits.
         SignatureMismatch: no live secret gives this signature.
     """
-    claimed = claimed_digest(signatures)
     matched = None
     for secret in app_secrets:
-        if hmac.compare_digest(hmac.digest(secret.key, body, "sha256"), claimed) and matched is None:
+        if hmac.compare_digest(hmac.digest(secret.key, body, "sha256"), claimed_digest) and matched is None:
             matched = secret.label
     if matched is None:
         raise SignatureMismatch("no live app secret gives this signature over these bytes")

@@ -11,18 +11,18 @@ which the service looks at once a second for all connections together.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import Callable
 from email.utils import formatdate
 from functools import lru_cache
+from time import monotonic, time
 from typing import Protocol
 
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http import HttpVersion10, HttpVersion11
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import HttpRequestParser, RawRequestMessage
-from aiohttp.streams import StreamReader
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from multidict import MultiMapping
 
 from bridge.errors import (
@@ -75,7 +75,6 @@ _REASONS = {
     417: "Expectation Failed",
     503: "Service Unavailable",
 }
-_STATUS_LINES = {status: f"HTTP/1.1 {status} {reason}\r\n".encode() for status, reason in _REASONS.items()}
 _COMMON = b"Server: instagram-bridge\r\nContent-Type: text/plain\r\nX-Content-Type-Options: nosniff\r\n"
 """On every answer. The name without a version: aiohttp's default tells its own and Python's."""
 
@@ -88,9 +87,10 @@ class Request:
         headers: case-insensitive, repeated ones kept.
         declared_bytes: Content-Length; 0 without one.
         delivery_id: given by the service to what is a delivery; sent with the answer.
+        claimed_digest: what the service read of its signature.
     """
 
-    __slots__ = ("body", "declared_bytes", "delivery_id", "headers", "message", "method", "path")
+    __slots__ = ("body", "claimed_digest", "declared_bytes", "delivery_id", "headers", "message", "method", "path")
 
     def __init__(self, message: RawRequestMessage, body: StreamReader) -> None:
         self.message = message
@@ -100,6 +100,7 @@ class Request:
         self.declared_bytes = int(self.headers.get("Content-Length", 0))
         self.body = body
         self.delivery_id: str | None = None
+        self.claimed_digest = b""
 
     @property
     def query(self) -> MultiMapping[str]:
@@ -160,7 +161,7 @@ class Connection(BaseProtocol):
             self._refuse(Overloaded("too many connections"))
             return
         self._service.connections.add(self)
-        self.deadline = self._loop.time() + IDLE_TIMEOUT_S
+        self.deadline = monotonic() + IDLE_TIMEOUT_S
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Forget what was not handed over; an answer that is still awaited will find no transport."""
@@ -186,7 +187,7 @@ class Connection(BaseProtocol):
                     self.transport.pause_reading()
             elif self._request is None and not self._in_head:
                 self._in_head = True
-                self.deadline = self._loop.time() + HEAD_TIMEOUT_S
+                self.deadline = monotonic() + HEAD_TIMEOUT_S
         if not self._advancing:
             self._advance()
 
@@ -230,7 +231,7 @@ class Connection(BaseProtocol):
     def expire(self) -> None:
         """Act on a deadline that is over: too slow a request gets its answer, everything else is closed."""
         self.deadline = _NEVER
-        if self._lingering or self.writing_paused:
+        if self._lingering or self._paused:
             self.abort()
         elif self._request is not None or self._in_head:
             self._refuse(RequestTooSlow("the request did not arrive in time"), close=True)
@@ -243,7 +244,7 @@ class Connection(BaseProtocol):
         """Go as far as what has arrived allows."""
         self._advancing = True
         try:
-            while self.transport is not None and not (self._awaiting or self._lingering or self.writing_paused):
+            while self.transport is not None and not (self._awaiting or self._lingering or self._paused):
                 if self._request is not None:
                     if self._read_body(self._request):
                         continue
@@ -258,10 +259,10 @@ class Connection(BaseProtocol):
                     self._refuse(BadRequest("not HTTP as RFC 9112 has it"), close=True)
                 else:
                     if not self._in_head:
-                        self.deadline = self._loop.time() + IDLE_TIMEOUT_S
+                        self.deadline = monotonic() + IDLE_TIMEOUT_S
                     return
-            if self.writing_paused:
-                self.deadline = self._loop.time() + WRITE_TIMEOUT_S
+            if self._paused:
+                self.deadline = monotonic() + WRITE_TIMEOUT_S
         finally:
             self._advancing = False
 
@@ -280,7 +281,7 @@ class Connection(BaseProtocol):
                 self._answer(200, text)
                 return
             self._expect_continue(request)
-            self.deadline = self._loop.time() + BODY_TIMEOUT_S
+            self.deadline = monotonic() + BODY_TIMEOUT_S
         except Refused as refused:
             self._refuse(refused)
 
@@ -295,7 +296,7 @@ class Connection(BaseProtocol):
 
     def _read_body(self, request: Request) -> bool:
         """Take what has arrived of the body; when it is whole, hand it over. False while more must come."""
-        chunk = request.body.read_nowait()
+        chunk = _arrived(request.body)
         try:
             if chunk:
                 self._service.hold(len(chunk), self)
@@ -352,10 +353,8 @@ class Connection(BaseProtocol):
                 headers += b"Connection: keep-alive\r\n"
         if last:
             headers += b"Connection: close\r\n"
-        date = _date(int(time.time()))
-        transport.write(
-            b"%s%s%s%sContent-Length: %d\r\n\r\n%s" % (_STATUS_LINES[status], _COMMON, date, headers, len(text), text)
-        )
+        head = _head(status, int(time()))
+        transport.write(b"%s%sContent-Length: %d\r\n\r\n%s" % (head, headers, len(text), text))
         if last:
             self._close(transport, linger=unread)
 
@@ -365,10 +364,10 @@ class Connection(BaseProtocol):
         if linger and transport.can_write_eof() and not self._ending:
             transport.write_eof()
             transport.resume_reading()
-            self.deadline = self._loop.time() + LINGER_TIMEOUT_S
+            self.deadline = monotonic() + LINGER_TIMEOUT_S
         else:
             transport.close()  # which waits for the client to read what is written, so it needs a deadline too
-            self.deadline = self._loop.time() + WRITE_TIMEOUT_S
+            self.deadline = monotonic() + WRITE_TIMEOUT_S
 
     def _release(self) -> None:
         self._service.release(self._held_bytes)
@@ -385,6 +384,18 @@ def _refuse_ambiguity(message: RawRequestMessage) -> None:
         raise BadRequest("no other transfer coding than chunked, and none over HTTP/1.0")
 
 
-@lru_cache(maxsize=1)
-def _date(now_s: int) -> bytes:
-    return f"Date: {formatdate(now_s, usegmt=True)}\r\n".encode()
+def _arrived(body: StreamReader) -> bytes:
+    """What StreamReader.read_nowait gives, without its counting and pausing, which `hold` and our own bounds do."""
+    if body is EMPTY_PAYLOAD:
+        return b""
+    buffer = body._buffer  # noqa: SLF001 - as private as the parser that fills it, and pinned with it
+    chunk = buffer[0] if len(buffer) == 1 else b"".join(buffer)
+    buffer.clear()
+    return chunk
+
+
+@lru_cache(maxsize=len(_REASONS))  # of one second
+def _head(status: int, now_s: int) -> bytes:
+    """What every answer of a status begins with in one second."""
+    date = f"Date: {formatdate(now_s, usegmt=True)}\r\n".encode()
+    return b"HTTP/1.1 %d %s\r\n%s%s" % (status, _REASONS[status].encode(), _COMMON, date)

@@ -12,7 +12,7 @@ import pytest
 
 from bridge.adapters.webhook import Webhook
 from bridge.errors import SignatureMismatch
-from bridge.signature import AppSecret, authenticate
+from bridge.signature import AppSecret, authenticate, claimed_digest
 from tests.http.wire import openssl_signatures
 
 LABELS = ["first", "second", "third"]
@@ -40,7 +40,7 @@ def test_signature_of_whichever_secret_is_compared_with_all_of_them(signer: str)
     secrets = cast("list[AppSecret]", [Watched(label, used) for label in LABELS])
     (signature,) = openssl_signatures([BODY], signer)
     try:
-        matched = authenticate(BODY, signatures=[signature], app_secrets=secrets)
+        matched = authenticate(BODY, claimed_digest=claimed_digest([signature]), app_secrets=secrets)
     except SignatureMismatch:
         matched = "nobody"
     assert matched == signer

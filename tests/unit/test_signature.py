@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bridge.errors import Refused, SignatureMalformed, SignatureMismatch, SignatureMissing, SignatureRepeated
-from bridge.signature import AppSecret, authenticate
+from bridge.signature import AppSecret, authenticate, claimed_digest
 
 FIRST, SECOND, THIRD = (
     AppSecret("page", b"app-secret-1"),
@@ -31,23 +31,25 @@ OPENSSL = [
 @pytest.mark.parametrize(("secret", "body", "digest"), OPENSSL)
 def test_signature_made_by_openssl_names_its_secret(secret: AppSecret, body: bytes, digest: str) -> None:
     """Whichever live secret signed the bytes is told by its label."""
-    assert authenticate(body, signatures=[f"sha256={digest}"], app_secrets=SECRETS) == secret.label
+    assert authenticate(body, claimed_digest=claimed_digest([f"sha256={digest}"]), app_secrets=SECRETS) == secret.label
 
 
 def test_signature_in_uppercase_hex_is_taken() -> None:
     """Hex digits mean the same in either case."""
-    assert authenticate(BODY, signatures=["sha256=" + BY_FIRST.upper()], app_secrets=SECRETS) == "page"
+    assert (
+        authenticate(BODY, claimed_digest=claimed_digest(["sha256=" + BY_FIRST.upper()]), app_secrets=SECRETS) == "page"
+    )
 
 
 def test_signature_by_equal_secrets_names_the_first() -> None:
     """Two labels for one secret: the first one is told."""
     twice = [AppSecret("old", b"app-secret-1"), FIRST]
-    assert authenticate(BODY, signatures=["sha256=" + BY_FIRST], app_secrets=twice) == "old"
+    assert authenticate(BODY, claimed_digest=claimed_digest(["sha256=" + BY_FIRST]), app_secrets=twice) == "old"
 
 
 def refusal(body: bytes, signatures: list[str], app_secrets: list[AppSecret]) -> Refused:
     with pytest.raises(Refused) as caught:
-        authenticate(body, signatures=signatures, app_secrets=app_secrets)
+        authenticate(body, claimed_digest=claimed_digest(signatures), app_secrets=app_secrets)
     return caught.value
 
 
