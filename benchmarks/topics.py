@@ -12,7 +12,7 @@ from aiokafka.errors import KafkaError
 from bridge.adapters import topics
 from bridge.adapters.connection import admin, consumer
 from bridge.errors import Misconfigured
-from bridge.routing import DEAD_LETTER, TOPIC_FIELDS, topic_name
+from bridge.routing import DEAD_LETTER, MANAGED_FIELDS, topic_name
 from bridge.settings import KafkaSettings
 
 MESSAGES = "messages"
@@ -40,7 +40,7 @@ async def existing(settings: KafkaSettings) -> AsyncIterator[None]:
         yield
     finally:
         async with admin(settings) as client:
-            await client.delete_topics([topic_name(settings.topic_prefix, topic_field) for topic_field in TOPIC_FIELDS])
+            await client.delete_topics([topic_name(settings.topic_prefix, topic_field) for topic_field in MANAGED_FIELDS])
 
 
 async def _exist(settings: KafkaSettings) -> bool:

@@ -10,6 +10,7 @@ from consumers.errors import RegistryUnavailableError
 
 REQUEST_TIMEOUT_S = 5  # a look-up by id takes milliseconds; the consumer's loop stands still meanwhile
 OK = 200
+NOT_REGISTERED = (40401, 40403)  # no such subject, or not this schema in it
 SCHEMA_NOT_FOUND = 40403  # Confluent's error code; a bare 404 may as well be a wrong path in the URL
 
 
@@ -34,6 +35,34 @@ class SchemaRegistry:
     ) -> None:
         if self._session is not None:
             await self._session.close()
+
+    async def schema_id(self, subject: str, schema: str) -> int | None:
+        """The id under which a schema is registered for a subject, or None when the registry says that it is not.
+
+        Args:
+            subject: `<topic>-value`.
+            schema: Its JSON text.
+
+        Raises:
+            RegistryUnavailableError: As of `schema`.
+        """
+        if self._session is None:
+            raise RuntimeError("use `async with` first")
+        url = self._url / "subjects" / subject
+        try:
+            async with self._session.post(url, json={"schema": schema}) as response:
+                answer = await response.json(content_type=None)
+                status = response.status
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            raise RegistryUnavailableError(
+                f"the schema registry at {self._shown} gave no usable answer ({type(error).__name__})"
+            ) from None
+        if isinstance(answer, dict):
+            if status == OK and isinstance(answer.get("id"), int):
+                return int(answer["id"])
+            if answer.get("error_code") in NOT_REGISTERED:
+                return None
+        raise RegistryUnavailableError(f"the schema registry at {self._shown} answered {status}")
 
     async def schema(self, schema_id: int) -> str | None:
         """The schema's JSON text, or None when the registry says that it knows no such id.

@@ -1,99 +1,161 @@
-"""`python -m consumers.auto_reply`: reads `<prefix>.messages` and logs the reply that each message would get."""
+"""`python -m consumers.auto_reply`: answers customers by rules, each event once at most. `… rules` checks and tries a rules file."""
+
+from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import ClassVar, Self
+import contextlib
+import signal
+from collections.abc import AsyncIterator
+from datetime import timedelta
 
+import click
 import structlog
-from pydantic import Field, model_validator
-from pydantic_settings import SettingsConfigDict
 
-from consumers.auto_reply.conversation import Conversation
-from consumers.auto_reply.decision import decide
+from consumers.auto_reply.accounts import Accounts
+from consumers.auto_reply.conversation import DAY
+from consumers.auto_reply.deciders import Deciders
+from consumers.auto_reply.entries import Encoder
+from consumers.auto_reply.figures import Figures
+from consumers.auto_reply.graph import Graph
+from consumers.auto_reply.partition import Tools, present
+from consumers.auto_reply.replier import Replier
 from consumers.auto_reply.rules import Rules, load_rules
-from consumers.decoding import Event
+from consumers.auto_reply.rules_command import rules as rules_command
+from consumers.auto_reply.settings import Settings
+from consumers.auto_reply.tokens import Tokens
+from consumers.decoding import AUTO_REPLIES, Decoder, packaged_text
+from consumers.errors import ConsumerError, RegistryUnavailableError
 from consumers.process import command
-from consumers.recent import RecentIds
-from consumers.settings import ConsumerSettings
-from consumers.worker import Worker
+from consumers.registry import SchemaRegistry
+
+TOKENS_INTERVAL_S = 2.0  # between two looks at the file of tokens; a person waits for it
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("consumers.auto_reply")
 
 
-class Settings(ConsumerSettings):
-    """Every `AUTO_REPLY_…` variable that has an effect."""
+async def main(settings: Settings, stop: asyncio.Event) -> None:
+    """Loads rules and tokens, and answers until the event is set."""
+    rules = load_rules(settings.rules)
+    for warning in rules.warnings:
+        log.warning("rules_warning", about=warning)
+    log.info("rules_loaded", rules=[rule.name for rule in rules.rules], dry_run=not settings.sends)
+    if not settings.sends and not settings.dry_run:
+        log.warning(
+            "sends_nothing", remedy="set AUTO_REPLY_GRAPH_URL and AUTO_REPLY_TOKENS_FILE, or AUTO_REPLY_DRY_RUN=true"
+        )
+    tokens = Tokens(settings.tokens.get_secret_value() if settings.tokens else None, settings.tokens_file)
+    accounts = Accounts(tokens, rate_per_s=settings.account_rate_per_s)
+    figures = Figures()
+    async with contextlib.AsyncExitStack() as exits:
+        tools = Tools(
+            rules=rules,
+            deciders=await exits.enter_async_context(Deciders(rules)),
+            accounts=accounts,
+            graph=await exits.enter_async_context(
+                Graph(str(settings.graph_url), login=settings.graph_login, tokens=tokens)
+            ),
+            figures=figures,
+            event_age_max=timedelta(seconds=settings.event_age_max_s),
+            unknown_after=timedelta(seconds=settings.unknown_after_s),
+            dry_run=not settings.sends,
+            now=present,
+        )
+        url = settings.schema_registry_url
+        registry = await exits.enter_async_context(SchemaRegistry(str(url))) if url else None
+        replier = Replier(
+            settings,
+            tools,
+            looks_back=looks_back(rules, tools.event_age_max),
+            decoder=Decoder(topic_prefix=settings.topic_prefix, registry=registry),
+            encoder=Encoder(await _schema_id(registry, settings) if registry else None),
+        )
+        _show(figures, accounts, replier)
+        if settings.metrics_port is not None:
+            exits.callback(figures.serve(settings.metrics_host, settings.metrics_port))
+        await exits.enter_async_context(_reloading(tokens, accounts))
+        await replier.run(stop)
 
-    model_config = SettingsConfigDict(env_prefix="AUTO_REPLY_")
-    not_used_yet: ClassVar[frozenset[str]] = frozenset(
-        {"AUTO_REPLY_GRAPH_URL", "AUTO_REPLY_TOKENS", "AUTO_REPLY_TOKENS_FILE"}
+
+def looks_back(rules: Rules, event_age_max: timedelta) -> timedelta:
+    """How far the ledger has to be read: as far as an event may be answered, or anything in the rules remembers."""
+    cooldowns = [rules.cooldown_s, *(rule.cooldown_s for rule in rules.rules)]
+    spans = [event_age_max, DAY, rules.human_pause, timedelta(seconds=max(cooldowns))]
+    if rules.hand_over is not None:
+        spans.append(timedelta(seconds=rules.hand_over.silence_s))
+    if rules.disclosure is not None:
+        spans.append(timedelta(days=rules.disclosure.every_days))
+    return max(spans)
+
+
+def _show(figures: Figures, accounts: Accounts, replier: Replier) -> None:
+    figures.gauge("accounts_stopped", "Accounts that send nothing until somebody mends it.", accounts.stopped)
+    figures.gauge("partitions", "Partitions that this process has.", lambda: len(replier.partitions))
+    figures.gauge(
+        "without_outcome",
+        "Intents that wait for Graph API's answer or for an echo.",
+        lambda: sum(partition.without_outcome for partition in list(replier.partitions.values())),
+    )
+    figures.gauge(
+        "waiting",
+        "Events that wait for their turn or their answer.",
+        lambda: sum(partition.waiting for partition in list(replier.partitions.values())),
     )
 
-    group_id: str = Field(default="instagram-auto-reply", min_length=1)
-    rules: Path
-    event_age_max_s: int = Field(default=3600, gt=0)
-    dry_run: bool = True
 
-    @model_validator(mode="after")
-    def _never_sends(self) -> Self:
-        if not self.dry_run:
-            raise ValueError("AUTO_REPLY_DRY_RUN: sending comes with a later version; leave it unset, or true")
-        return self
-
-
-class AutoReply:
-    """Decides on events, each event_id once, and logs the decisions.
-
-    Args:
-        rules: The rules, in their order.
-        age_max: How long ago the bridge may have received an event that is answered.
-    """
-
-    def __init__(self, rules: Rules, *, age_max: timedelta) -> None:
-        self._rules = rules
-        self._age_max = age_max
-        self._decided = RecentIds()
-
-    async def handle(self, events: list[Event]) -> None:
-        """Logs one `would_reply` per event that a rule answers, and one `not_answered` with counts for the others.
-
-        Nothing that a customer wrote is logged.
-        """
-        skipped: Counter[str] = Counter()
-        for event in events:
-            if not self._decided.add(event.event_id):
-                skipped["redelivered"] += 1
-                continue
-            decision = decide(event, Conversation(), self._rules, now=datetime.now(UTC), event_age_max=self._age_max)
-            if not decision.messages:
-                skipped[decision.reason] += 1
-                continue
-            log.info(
-                "would_reply",
-                rule=decision.rule,
-                reply_text=decision.messages[-1]["message"].get("text"),
-                account_id=event.value["account_id"],
-                customer_id=event.value["customer_id"],
-                event_id=event.event_id,
-            )
-        if skipped:
-            log.info("not_answered", **skipped)
+async def _schema_id(registry: SchemaRegistry, settings: Settings) -> int:
+    subject = f"{settings.topic_prefix}.{AUTO_REPLIES}-value"
+    try:
+        schema_id = await registry.schema_id(subject, packaged_text("AutoReplies"))
+    except RegistryUnavailableError as error:
+        raise ConsumerError(str(error)) from None
+    if schema_id is None:
+        raise ConsumerError(f"subject {subject} has not the schema of this version: run `bridge schemas register`")
+    return schema_id
 
 
-async def main(settings: Settings, stop: asyncio.Event) -> None:
-    """Loads the rules and reads until the event is set."""
-    rules = load_rules(settings.rules)
-    log.info("rules_loaded", rules=[rule.name for rule in rules.rules], dry_run=settings.dry_run)
-    auto_reply = AutoReply(rules, age_max=timedelta(seconds=settings.event_age_max_s))
-    await Worker(settings, webhook_fields=["messages"], handle=auto_reply.handle).run(stop)
+@contextlib.asynccontextmanager
+async def _reloading(tokens: Tokens, accounts: Accounts) -> AsyncIterator[None]:
+    """Takes new tokens when their file changes; on SIGHUP also lets every stopped account try again."""
 
+    def reload(*, everybody: bool) -> None:
+        try:
+            changed = tokens.reload()
+        except ConsumerError as error:
+            log.error("tokens_not_reloaded", reason=str(error))  # noqa: TRY400 - the line says it, a traceback no more
+            return
+        log.info("tokens_reloaded", changed=sorted(changed))
+        accounts.resume(None if everybody else changed)
+
+    async def watch() -> None:
+        while True:
+            await asyncio.sleep(TOKENS_INTERVAL_S)
+            if tokens.has_changed():
+                reload(everybody=False)
+
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGHUP, lambda: reload(everybody=True))
+    watching = asyncio.create_task(watch())
+    try:
+        yield
+    finally:
+        watching.cancel()
+        loop.remove_signal_handler(signal.SIGHUP)
+
+
+@click.group(
+    name="consumers.auto_reply",
+    invoke_without_command=True,
+    help="Answers Instagram messages by the rules in AUTO_REPLY_RULES, each event once at most, and records every decision in "
+    "`<prefix>.auto_replies`. Settings are AUTO_REPLY_… environment variables.",
+)
+@click.pass_context
+def cli(context: click.Context) -> None:
+    """Runs the consumer when no command is named."""
+    if context.invoked_subcommand is None:
+        context.invoke(command("consumers.auto_reply", "", Settings, main))
+
+
+cli.add_command(rules_command)
 
 if __name__ == "__main__":
-    command(
-        "consumers.auto_reply",
-        "Logs the reply that each Instagram message would get by the rules in AUTO_REPLY_RULES; sends nothing. "
-        "Settings are AUTO_REPLY_… environment variables.",
-        Settings,
-        main,
-    )()
+    cli()
