@@ -17,8 +17,8 @@ RUN python -m pip --python /opt/bridge/bin/python install --no-deps --no-build-i
 
 FROM python:${PYTHON}
 COPY --from=build /opt/bridge /opt/bridge
-# The spool is the one place that its user may write to; a new volume over it takes owner and mode from here.
-RUN install -d -m 0700 -o 10001 -g 10001 /var/spool/instagram-bridge
+# The spool and the analytics' database are all that its user may write to; a new volume over one takes owner and mode from here.
+RUN install -d -m 0700 -o 10001 -g 10001 /var/spool/instagram-bridge /var/lib/instagram-analytics
 ENV PATH=/opt/bridge/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     BRIDGE_HOST=0.0.0.0 \

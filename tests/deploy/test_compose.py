@@ -9,11 +9,11 @@ import pytest
 from bridge.local.artifacts import KAFKA_VERSION, REGISTRY_VERSION
 from bridge.local.kafka import PROPERTIES
 from bridge.settings import SECRETS, Settings
-from consumers.analytics.__main__ import Settings as AnalyticsSettings
+from consumers.analytics.settings import Settings as AnalyticsSettings
 from consumers.auto_reply.__main__ import Settings as AutoReplySettings
 from tests.deploy.description import OURS, ROOT, MissingVariableError, compose, named_variables, services
 
-REQUIRED = {"BRIDGE_APP_SECRETS": "one=1234", "BRIDGE_VERIFY_TOKEN": "token"}
+REQUIRED = {"BRIDGE_APP_SECRETS": "one=1234", "BRIDGE_VERIFY_TOKEN": "token", "ANALYTICS_TOKEN": "token"}
 SETTINGS = {
     *(f"BRIDGE_{name.upper()}" for name in Settings.model_fields),
     *(f"BRIDGE_{name.upper()}_FILE" for name in SECRETS),
@@ -66,14 +66,15 @@ def test_only_the_webhook_and_the_page_are_published_and_only_to_this_machine() 
 
 @each_of_ours
 def test_our_services_can_do_little_and_write_nowhere_else(name: str) -> None:
-    """A read-only file system, no capabilities, no new privileges; the spool and /tmp are all that can be written to."""
+    """A read-only file system, no capabilities, no new privileges; a volume and /tmp are all that can be written to."""
     service = SERVICES[name]
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert service["tmpfs"] == ["/tmp"]  # noqa: S108 - the container's own
     writable = [volume for volume in service.get("volumes", ()) if not volume.endswith(":ro")]
-    assert writable == (["spool:/var/spool/instagram-bridge"] if name == "bridge" else [])
+    volumes = {"bridge": "spool:/var/spool/instagram-bridge", "analytics": "analytics:/var/lib/instagram-analytics"}
+    assert writable == [volumes[name]] if name in volumes else not writable
 
 
 def test_one_service_builds_the_image_that_all_of_ours_run() -> None:

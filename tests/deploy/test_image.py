@@ -92,7 +92,7 @@ def test_consumers_are_in_the_image_too(image: Path, tmp_path: Path, name: str) 
         here = {
             path.relative_to(ROOT)
             for path in (ROOT / folder).rglob("*")
-            if path.suffix in {".avsc", ".html", ".lock", ".py"}
+            if path.suffix in {".avsc", ".css", ".html", ".js", ".lock", ".py", ".sql"}
         }
         assert {path for path in here if not (packages / path).is_file()} == set()
 

@@ -27,6 +27,7 @@ from tests.kafka.serving import message, notification
 from tests.processes import POLL_INTERVAL_S, START_DEADLINE_S, Process
 
 APP_SECRET = "c0ffee"  # noqa: S105 - guards nothing
+TOKEN = "a-token-that-nobody-guesses"  # noqa: S105 - guards nothing
 DOCKER_STOP_S = 10  # what Docker gives where the file says nothing
 CHECK_DEADLINE_S = 30  # a program that starts and asks once: a tenth of a second, and a busy machine
 
@@ -71,6 +72,7 @@ async def stack(
             "BRIDGE_VERIFY_TOKEN": "a-token",
             "BRIDGE_TOPIC_PREFIX": topic_prefix,
             "BRIDGE_TOPIC_PARTITIONS": "2",
+            "ANALYTICS_TOKEN": TOKEN,
         }
     )
     page_port = f"{free_port()}"
@@ -80,6 +82,7 @@ async def stack(
         "BRIDGE_MANAGEMENT_PORT": f"{free_port()}",
         "BRIDGE_SPOOL_DIR": str(tmp_path / "spool"),
         "ANALYTICS_HOST": "127.0.0.1",
+        "ANALYTICS_DATABASE": str(tmp_path / "analytics.duckdb"),
         "ANALYTICS_PORT": page_port,
         "AUTO_REPLY_RULES": str(ROOT / "consumers/auto_reply/rules.example.yaml"),
     }
@@ -124,7 +127,7 @@ async def test_services_of_the_compose_file_work_together_and_stop_in_time(stack
 
 async def test_registrys_health_check_tells_ready_from_not_ready_and_from_nothing(registry: Registry) -> None:
     """Bash alone reads the status line: 200 is healthy, another status and a port where nobody listens are not."""
-    given = {"BRIDGE_APP_SECRETS": "a", "BRIDGE_VERIFY_TOKEN": "b"}
+    given = {"BRIDGE_APP_SECRETS": "a", "BRIDGE_VERIFY_TOKEN": "b", "ANALYTICS_TOKEN": "c"}
     check = exec_form(compose(given)["services"]["registry"]["healthcheck"]["test"])
     address = URL(registry.url)
 
@@ -138,7 +141,7 @@ async def test_registrys_health_check_tells_ready_from_not_ready_and_from_nothin
 
 async def json_of(session: aiohttp.ClientSession, url: str) -> dict[str, Any]:
     """What is answered there."""
-    async with session.get(url) as answer:
+    async with session.get(url, headers={"Authorization": f"Bearer {TOKEN}"}) as answer:
         found: dict[str, Any] = json.loads(await answer.text())
         return found
 
