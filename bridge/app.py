@@ -24,7 +24,7 @@ from bridge.intake import Intake, Mode
 from bridge.pipeline import Pipeline
 from bridge.routing import DEAD_LETTER, TOPIC_FIELDS, topic_name
 from bridge.schemas import load
-from bridge.settings import SECRETS, KafkaSettings, Settings, live_secrets
+from bridge.settings import SECRETS, KafkaSettings, Settings, live_secrets, watched_accounts
 from bridge.telemetry import Telemetry
 
 _log = structlog.get_logger()
@@ -48,7 +48,7 @@ class Serving:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.secrets = live_secrets(settings)
-        self.telemetry = Telemetry()
+        self.telemetry = Telemetry(watched_accounts(settings))
         self.stop = asyncio.Event()
         self.serving = False
         self.spool: SqliteSpool | None = None
@@ -225,6 +225,10 @@ class Serving:
             "app_secrets": {
                 secret.label: {"last_matched_seconds_ago": self.telemetry.last_match_seconds_ago(secret.label, now)}
                 for secret in self.secrets
+            },
+            "accounts": {
+                account_id: {"last_event_seconds_ago": age}
+                for account_id, age in self.telemetry.watch.seconds_ago(now).items()
             },
         }
 

@@ -53,6 +53,10 @@ HANDOVER_BYTES_MAX = 16 * 1024 * 1024
 """And their bodies: one largest body, or about a second of draining."""
 
 
+Found = Callable[[int, Sequence[Record], Sequence[Note]], None]
+"""Told of every delivery that walked the street: when it was received (milliseconds), its records, and what was odd."""
+
+
 class Publisher(Protocol):
     """What the intake needs of Kafka."""
 
@@ -125,7 +129,7 @@ class Intake:
         *,
         publisher: Publisher,
         spool: Spool | None,
-        found: Callable[[Sequence[Record], Sequence[Note]], None],
+        found: Found,
         body_bytes_max: int,
         entered: Callable[[Mode], None] = lambda _: None,
     ) -> None:
@@ -200,7 +204,7 @@ class Intake:
 
         notes: list[Note] = []
         records = self.pipeline.records(delivery, notes)
-        self._found(records, notes)
+        self._found(delivery.received_at, records, notes)
         if records:
             self._publisher.publish(records, delivery.received_at, settled)
         else:
@@ -269,7 +273,7 @@ class Intake:
         notes: list[Note] = []
         for delivery in oldest:
             records = pipeline.records(delivery, notes)
-            self._found(records, notes)
+            self._found(delivery.received_at, records, notes)
             notes.clear()
             if records:
                 unsettled += 1
@@ -303,7 +307,7 @@ class WorkerIntake(Intake):
         self,
         *,
         publisher: Publisher,
-        found: Callable[[Sequence[Record], Sequence[Note]], None],
+        found: Found,
         body_bytes_max: int,
         keeper: Keeper,
         shared_mode: Callable[[], Mode],

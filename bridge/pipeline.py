@@ -33,12 +33,19 @@ Header = tuple[str, bytes]
 
 
 class Record(msgspec.Struct, frozen=True):
-    """A Kafka record that has no offset yet; its timestamp is the delivery's ``received_at``."""
+    """A Kafka record that has no offset yet; its timestamp is the delivery's ``received_at``.
+
+    Attributes:
+        account_id, occurred_at, sent_at: of the event in it, as Event's; null for a dead letter.
+    """
 
     topic: str
     key: bytes | None
     value: bytes
     headers: list[Header]
+    account_id: str | None = None
+    occurred_at: int | None = None
+    sent_at: int | None = None
 
 
 class Pipeline:
@@ -113,7 +120,7 @@ class Pipeline:
         ]
         if event.occurred_at is not None:
             headers.append(("ce_time", _rfc3339(event.occurred_at)))
-        record = Record(topic, key, value, headers)
+        record = Record(topic, key, value, headers, event.account_id, event.occurred_at, event.sent_at)
         # The key and the source are in the value too: three times its size is more than the record can have.
         if len(value) * 3 > self._record_bytes_max and _size_bytes(record) > self._record_bytes_max:
             notes.append(Note("unreadable", RECORD_TOO_LARGE))

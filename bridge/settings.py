@@ -165,6 +165,12 @@ class Settings(GraphSettings, KafkaSettings):
         le=300_000,
         description="How long to serve on after SIGTERM, milliseconds, while load balancers notice.",
     )
+    watched_accounts: str | None = Field(
+        None,
+        pattern=r"^([a-z0-9_-]{1,32}=)?[^\s,=]{1,64}(,([a-z0-9_-]{1,32}=)?[^\s,=]{1,64})*$",
+        description="Accounts whose silence matters, comma-separated, each `label=account id`, or the id alone: its last event is a "
+        "metric under the label, or under its place: `account-1`.",
+    )
     log_format: Literal["json", "console"] = Field(
         "json", description="`json`: one object a line; `console`: for people."
     )
@@ -173,8 +179,9 @@ class Settings(GraphSettings, KafkaSettings):
     ] = Field("info", description="Least level that is logged.")
 
     @model_validator(mode="after")
-    def _secrets_are_there(self) -> Self:
+    def _lists_can_be_read(self) -> Self:
         live_secrets(self)
+        watched_accounts(self)
         if not self.verify_token.get_secret_value():
             raise ValueError(
                 "BRIDGE_VERIFY_TOKEN is empty: set any long random text, and the same one in Meta's dashboard"
@@ -199,6 +206,19 @@ def live_secrets(settings: Settings) -> tuple[AppSecret, ...]:
     if twice:
         raise ValueError(f"BRIDGE_APP_SECRETS: label given twice: {', '.join(twice)}; give every secret its own")
     return tuple(secrets)
+
+
+def watched_accounts(settings: Settings) -> dict[str, str]:
+    """The label of each account id of BRIDGE_WATCHED_ACCOUNTS.
+
+    Raises:
+        ValueError: an account or a label is given twice.
+    """
+    given = [part.rpartition("=") for part in (settings.watched_accounts or "").split(",") if part]
+    watched = {account_id: label or f"account-{place}" for place, (label, _, account_id) in enumerate(given, start=1)}
+    if len(set(watched.values())) < len(given):
+        raise ValueError("BRIDGE_WATCHED_ACCOUNTS: an account or a label is given twice; name each once")
+    return watched
 
 
 class Given(NamedTuple):

@@ -178,17 +178,20 @@ class Keeper(Serving):
 
     async def _status_of_all(self) -> Mapping[str, object]:
         own, workers = self.status(), [report.status for report in await self._reports()]
-        return {**own, "app_secrets": _latest_matches([own, *workers]), "workers": workers}
+        latest = {
+            section: _latest([own, *workers], section, figure)
+            for section, figure in (("app_secrets", "last_matched_seconds_ago"), ("accounts", "last_event_seconds_ago"))
+        }
+        return {**own, **latest, "workers": workers}
 
 
-def _latest_matches(statuses: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, int | None]]:
-    """When each app secret last matched in any of these processes."""
+def _latest(statuses: Iterable[Mapping[str, Any]], section: str, figure: str) -> dict[str, dict[str, int | None]]:
+    """How long ago it last happened in any of these processes, for everything in a section of their statuses."""
     ages: dict[str, list[int]] = {}
     for status in statuses:
-        for label, secret in status["app_secrets"].items():
-            age = secret["last_matched_seconds_ago"]
-            ages.setdefault(label, []).extend([] if age is None else [age])
-    return {label: {"last_matched_seconds_ago": min(known, default=None)} for label, known in ages.items()}
+        for name, told in status[section].items():
+            ages.setdefault(name, []).extend([] if told[figure] is None else [told[figure]])
+    return {name: {figure: min(known, default=None)} for name, known in ages.items()}
 
 
 class _Together(Collector):

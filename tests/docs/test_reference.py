@@ -27,12 +27,12 @@ def leaves(root: type[Error]) -> Iterator[type[Error]]:
 
 def test_metrics_of_the_document_are_those_of_the_code() -> None:
     """Names, kinds and labels, of everything that a scrape can show."""
-    telemetry = Telemetry()
+    telemetry = Telemetry({"17841400000000001": "shop"})
     telemetry.authenticated("new", received_at=1_763_800_000_000, body_bytes=2)
     telemetry.acknowledged("kafka", 0.01)
     telemetry.refused("bad_request", delivery=False, verification=False)
     telemetry.refused("wrong_verify_token", delivery=False, verification=True)
-    telemetry.found([Record("instagram.messages", None, b"", [])], [Note("unknown_key", "message.new")])
+    telemetry.found(1_763_800_000_000, [Record("instagram.messages", None, b"", [])], [Note("unknown_key", "message.new")])
     shown = set()
     for family in telemetry.registry.collect():
         assert family.samples, f"{family.name} has labels, and this test sets none"

@@ -154,7 +154,7 @@ class Story:
         self.intake = Intake(
             publisher=self.kafka,
             spool=self.spool if spool else None,
-            found=lambda _records, _notes: None,
+            found=lambda _received_at, _records, _notes: None,
             body_bytes_max=1 << 20,
         )
         self.intake.pipeline = PIPELINE

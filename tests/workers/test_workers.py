@@ -15,6 +15,7 @@ from bridge.local.service import Broker
 from tests.http.wire import exchange
 from tests.kafka.reading import Reader, decode_single_object
 from tests.kafka.serving import (
+    ACCOUNT,
     POLL_INTERVAL_S,
     Serving,
     Street,
@@ -60,6 +61,7 @@ async def test_deliveries_over_many_connections_are_published_and_counted_once(s
     assert await street.serving.counted('instagram_bridge_deliveries_total{outcome="kafka"}') == len(bodies)
     status = await street.serving.status()
     assert [worker["ready"] for worker in status["workers"]] == [True, True]
+    assert status["accounts"][ACCOUNT]["last_event_seconds_ago"] >= 0
     assert all(worker["app_secrets"]["new"]["last_matched_seconds_ago"] is not None for worker in status["workers"])
 
 
