@@ -120,7 +120,10 @@ async def running(options: Options, tell: Callable[[str], None]) -> AsyncIterato
         if options.registry:
             await _child("schemas", ("-m", "bridge", "schemas", "register"), bridge, data).run()
         tell("starting the ingress and the consumers")
-        analytics = {f"ANALYTICS_{name}": value for name, value in reach.items()} | {"ANALYTICS_PORT": str(ports[2])}
+        analytics = {f"ANALYTICS_{name}": value for name, value in reach.items()} | {
+            "ANALYTICS_PORT": str(ports[2]),
+            "ANALYTICS_DATABASE": str(_database(data, options.kafka)),
+        }
         auto_reply = {f"AUTO_REPLY_{name}": value for name, value in reach.items()} | {
             "AUTO_REPLY_RULES": str(_kept_rules(data / "rules.yaml"))
         }
@@ -194,6 +197,17 @@ def _kept_secret(path: Path) -> str:
         path.touch(_OWNER_ONLY)
         path.write_text(secrets.token_hex(16), "utf-8")
     return path.read_text("utf-8").strip()
+
+
+def _database(data: Path, kafka: str | None) -> Path:
+    """The analytics database of this broker: its offsets are of one cluster, and it refuses another."""
+    if kafka is None:
+        return data / "analytics.duckdb"
+    path = data / f"analytics-{kafka.replace(':', '-').replace('/', '-')}.duckdb"
+    if kafka == DOCKER:  # a container's Kafka is a new one every time
+        path.unlink(missing_ok=True)
+        path.with_name(f"{path.name}.wal").unlink(missing_ok=True)
+    return path
 
 
 def _kept_rules(path: Path) -> Path:

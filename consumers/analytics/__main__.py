@@ -1,6 +1,7 @@
 """`python -m consumers.analytics`: keeps the events of all event topics in a DuckDB file and serves the page over them."""
 
 import asyncio
+import gc
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,14 @@ NAME = "consumers.analytics"
 log: structlog.stdlib.BoundLogger = structlog.get_logger(NAME)
 
 
+# Python's collector goes through all young objects whenever 700 were made. A batch is 20,000 rows that live until it is
+# committed, none of them in a cycle: measured, looking at them took 7 µs of an event's 30.
+COLLECT_AFTER_OBJECTS = 100_000
+
+
 async def serve(settings: Settings, stop: asyncio.Event) -> None:
     """Reads, keeps the snapshot and serves the page until the event is set."""
+    gc.set_threshold(COLLECT_AFTER_OBJECTS)
     token = settings.token.get_secret_value() if settings.token else None
     access = Access(host=settings.host, token=token, variable=settings.variable("token"))
     feed = Feed()

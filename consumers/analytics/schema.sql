@@ -86,6 +86,6 @@ WITH turns AS (
 SELECT account_id, customer_id, asked_at, answered_at FROM changes WHERE NOT is_echo;
 
 CREATE VIEW first_responses AS
-SELECT account_id, customer_id, asked_at, answered_at, epoch(answered_at - asked_at) AS seconds
+SELECT account_id, customer_id, asked_at, answered_at, (epoch_ms(answered_at) - epoch_ms(asked_at)) / 1000 AS seconds
 FROM questions
 WHERE answered_at IS NOT NULL;

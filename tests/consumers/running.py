@@ -107,10 +107,10 @@ class Consumers:
         return process
 
     async def begin_analytics(self, **variables: str) -> tuple[Process, Callable[[], Awaitable[dict[str, Any]]]]:
-        """Analytics on a free port, and what reads its `/api/counts`; returns when it reads its topics."""
+        """Analytics on a free port, and what reads its `/api/counts`; returns when its page is there."""
         port = free_port()
         process = await self.begin("analytics", PORT=str(port), **variables)
-        await process.until_printed('"event": "reading"')
+        await process.until_printed('"event": "page"')
 
         async def counts() -> dict[str, Any]:
             async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}/api/counts") as answer:
