@@ -279,7 +279,7 @@ def _remedy(path: Path, error: Exception) -> str:
     text = str(error)
     if "Could not set lock" in text:
         return f"{path} is open in another process, and only one can have it: stop that one, or read its snapshot"
-    if "No space left" in text or "could not allocate block" in text.lower():
+    if any(words in text for words in ("No space left", "File too large", "Could not write")):
         return f"no space left for {path}: free some and start again, nothing is lost"
     if isinstance(error, OSError) or "Cannot open file" in text or "Permission denied" in text:
         return f"{path} cannot be opened or written: check the folder and its permissions ({type(error).__name__})"
