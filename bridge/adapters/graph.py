@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -97,8 +96,8 @@ class Graph:
         self._token = settings.graph_token.get_secret_value()
         self._app_id = settings.graph_app_id
         self._app_token = f"{self._app_id}|{app_secret}" if self._app_id and app_secret else self._token
-        self.date: float | None = None
-        """Meta's clock at the last answer, seconds since the Unix epoch."""
+        self.date: str | None = None
+        """The Date header of the last answer."""
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_REQUEST_TIMEOUT_S))
@@ -149,7 +148,7 @@ class Graph:
                 method, url.with_query(query), headers=_bearer(token or self._token), allow_redirects=False
             ) as response:
                 status, text = response.status, await response.text(errors="replace")
-                self.date = _seconds(response.headers.get("Date"))
+                self.date = response.headers.get("Date")
         except (aiohttp.ClientError, OSError) as error:  # a time-out is an OSError
             raise Misconfigured(
                 f"no Graph API answers at {self._url} ({type(error).__name__}): correct BRIDGE_GRAPH_URL, or let this machine "
@@ -194,10 +193,3 @@ class Graph:
 
 def _bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
-
-
-def _seconds(date: str | None) -> float | None:
-    try:
-        return parsedate_to_datetime(date).timestamp() if date else None
-    except ValueError:
-        return None

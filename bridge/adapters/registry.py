@@ -35,7 +35,7 @@ _OK = 200
 _UNAUTHORIZED, _FORBIDDEN, _TOO_MANY = 401, 403, 429
 _CONFLICT, _UNPROCESSABLE = 409, 422
 _SERVER_ERROR = 500
-_SUBJECT_NOT_FOUND, _SCHEMA_NOT_FOUND = 40401, 40403
+_SUBJECT_NOT_FOUND, _SCHEMA_NOT_FOUND, _LEVEL_NOT_FOUND = 40401, 40403, 40408
 """Confluent's error codes (docs.confluent.io, "Schema Registry API Reference"); a 404 without one is a wrong path."""
 
 
@@ -83,6 +83,8 @@ class Registry:
         self._shown = url.with_user(None)  # a password in the address is for the registry alone
         self._url = self._shown if headers else url
         self._headers = headers
+        self.date: str | None = None
+        """The Date header of the last answer."""
 
     async def __aenter__(self) -> Self:
         timeout = aiohttp.ClientTimeout(total=_REQUEST_TIMEOUT_S, sock_connect=_CONNECT_TIMEOUT_S)
@@ -111,6 +113,15 @@ class Registry:
             raise SchemaRefused(_words(answer))
         return self._id(answer)
 
+    async def compatibility(self, subject: str) -> str | None:
+        """The compatibility level in force for a subject, its own or the registry's; None where none is set."""
+        for path in (("config", subject), ("config",)):
+            status, answer = await self._ask("GET", path)
+            if status == _OK and isinstance(answer, dict):
+                level = answer.get("compatibilityLevel")
+                return None if level is None else str(level)
+        return None
+
     async def versions(self, subject: str) -> dict[int, Schema]:
         """Every schema registered under a subject, by version; none when there is no such subject."""
         status, numbers = await self._ask("GET", ("subjects", subject, "versions"))
@@ -135,6 +146,7 @@ class Registry:
                 method, self._url.joinpath(*path), json=body, allow_redirects=False
             ) as response:
                 status, text = response.status, await response.text(errors="replace")
+                self.date = response.headers.get("Date")
         except (aiohttp.ClientError, OSError) as error:  # a time-out is an OSError
             raise RegistryUnreachable(
                 f"no schema registry answers at {self._shown} ({type(error).__name__}): start it, or correct "
@@ -151,7 +163,8 @@ class Registry:
             answer = json.loads(text)
         except ValueError:
             raise self._no_registry(status) from None
-        not_there = isinstance(answer, dict) and answer.get("error_code") in (_SUBJECT_NOT_FOUND, _SCHEMA_NOT_FOUND)
+        known = (_SUBJECT_NOT_FOUND, _SCHEMA_NOT_FOUND, _LEVEL_NOT_FOUND)
+        not_there = isinstance(answer, dict) and answer.get("error_code") in known
         if status == _OK or not_there or status in (_CONFLICT, _UNPROCESSABLE):
             return status, answer
         raise self._no_registry(status)
