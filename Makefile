@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 BROWSERS := chromium chromium-browser google-chrome
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev test check bench profile chaos fuzz audit lock lock-java venv browser
+.PHONY: help setup dev test check bench profile alerts chaos fuzz audit lock lock-java venv browser
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -40,6 +40,10 @@ chaos: setup ## breaks a bridge and its broker at random; exit 1 on loss or diso
 
 fuzz: venv ## bytes that nobody should send, to the parsing and to the public port: ARGS="--seconds N --seed S"
 	@$(BIN)/python -m tests.fuzz $(ARGS)
+
+alerts: ## checks and replays the alert rules with promtool, Debian's package prometheus has it
+	@command -v promtool >/dev/null || { echo 'promtool is missing; get it with: sudo apt-get install -y prometheus' >&2; exit 1; }
+	cd deploy/prometheus && promtool check rules alerts.yml && promtool test rules alerts_test.yml
 
 # Not part of check: the answer changes without a commit, and needs an advisory service that can be reached.
 audit: ## known vulnerabilities of what locks/ names; needs the network

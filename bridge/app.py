@@ -198,6 +198,7 @@ class Serving:
         if spool is not None:
             telemetry.spool_deliveries.set_function(lambda: spool.deliveries)
             telemetry.spool_bytes.set_function(lambda: spool.bytes)
+            telemetry.spool_bytes_max.set(self.settings.spool_bytes_max)
             telemetry.spool_oldest.set_function(lambda: (spool.oldest_received_at or 0) / 1000)
             telemetry.spool_files_set_aside.set_function(lambda: spool.set_aside)
 

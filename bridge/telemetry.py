@@ -74,8 +74,12 @@ class Telemetry:
         self.spool_deliveries = Gauge(
             "spool_deliveries", "Deliveries in the spool.", namespace=_NAMESPACE, registry=self.registry
         )
-        self.spool_bytes = Gauge(
-            "spool_bytes", "What they take, of BRIDGE_SPOOL_BYTES_MAX.", namespace=_NAMESPACE, registry=self.registry
+        self.spool_bytes = Gauge("spool_bytes", "What they take.", namespace=_NAMESPACE, registry=self.registry)
+        self.spool_bytes_max = Gauge(
+            "spool_bytes_max",
+            "What they may take: BRIDGE_SPOOL_BYTES_MAX.",
+            namespace=_NAMESPACE,
+            registry=self.registry,
         )
         self.spool_oldest = Gauge(
             "spool_oldest_timestamp_seconds",
