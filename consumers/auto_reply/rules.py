@@ -13,8 +13,9 @@ README.md has every key.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -25,7 +26,6 @@ from consumers.auto_reply.rulebook import yaml_lines
 from consumers.auto_reply.rulebook.conditions import Check, Finding, words_in_text
 from consumers.auto_reply.rulebook.facts import VALUES, Facts
 from consumers.auto_reply.rulebook.parts import Seconds, Strict, Word
-from consumers.auto_reply.rulebook.reply import Template
 from consumers.auto_reply.rulebook.rule import Account, Cap, Disclosure, HandOver, Language, Rule
 from consumers.errors import ConsumerError
 
@@ -46,13 +46,16 @@ class Candidate(NamedTuple):
 
     def match(self, facts: Facts) -> Finding:
         """All conditions in one: the first that does not hold, else what they found in the text."""
-        values: dict[str, str | None] = {}
+        values = _NOTHING
         for _, check in self.checks:
             finding = check(facts)
             if not finding.held:
                 return finding
-            values |= finding.values
+            values = finding.values or values
         return Finding(held=True, why="every condition holds", values=values)
+
+
+_NOTHING: Mapping[str, str | None] = {}
 
 
 class Rules(Strict):
@@ -76,21 +79,18 @@ class Rules(Strict):
     accounts: dict[Word, Account] = Field(default={}, max_length=ACCOUNTS_MAX)
     rules: list[Rule] = Field(min_length=1, max_length=RULES_MAX)
 
-    _candidates: tuple[Candidate, ...] = PrivateAttr()
-    _hand_over_words: Check | None = PrivateAttr(default=None)
     _warnings: tuple[str, ...] = PrivateAttr(default=())
 
-    def model_post_init(self, _: object) -> None:
-        """Makes the conditions ready."""
-        ordered = sorted(self.rules, key=lambda rule: -rule.priority)
-        self._candidates = tuple(Candidate(rule, rule.when.checks(rule.language or self.language)) for rule in ordered)
-        if self.hand_over and self.hand_over.words:
-            self._hand_over_words = words_in_text(self.hand_over.words, self.language)
-
-    @property
+    @cached_property
     def candidates(self) -> tuple[Candidate, ...]:
         """The rules in the order in which they are tried."""
-        return self._candidates
+        ordered = sorted(self.rules, key=lambda rule: -rule.priority)
+        return tuple(Candidate(rule, rule.when.checks(rule.language or self.language)) for rule in ordered)
+
+    @cached_property
+    def _hand_over_words(self) -> Check | None:
+        words = self.hand_over.words if self.hand_over else None
+        return words_in_text(words, self.language) if words else None
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -197,11 +197,10 @@ def _never_reached(rules: Rules) -> Iterator[_Problem]:
 
 
 def _forestalls(earlier: Rule, later: Rule) -> bool:
-    reply = earlier.reply
-    may_be_passed_over = (
-        reply is not None and reply.fallback_text is None and bool(Template(reply.text or "").names)
-    ) and earlier.decide is None
-    return earlier.language == later.language and earlier.when.covers(later.when) and not may_be_passed_over
+    if earlier.language != later.language or not earlier.when.covers(later.when):
+        return False
+    # A rule that lacks a value for its text is passed over.
+    return earlier.decide is not None or earlier.reply is None or not earlier.reply.may_lack_a_value
 
 
 def _problem(details: ErrorDetails) -> _Problem:

@@ -47,18 +47,23 @@ def _missed(why: str) -> Finding:
 def words_in_text(phrases: tuple[str, ...], language: str | None) -> Check:
     """Whether the words of one of the phrases stand in the text, in its order and without others between."""
     sought = [(in_words(folded(phrase, language)), _met(f"has {_quoted([phrase])}")) for phrase in phrases]
-    missed = _missed(f"has none of {_quoted(phrases)}")
-    return lambda facts: _first_part(facts.words(language), sought) or missed
+    return _first_part(sought, _missed(f"has none of {_quoted(phrases)}"), lambda facts: facts.words(language))
 
 
 def _part_of_text(parts: tuple[str, ...], language: str | None) -> Check:
     sought = [(folded(part, language), _met(f"contains {_quoted([part])}")) for part in parts]
-    missed = _missed(f"contains none of {_quoted(parts)}")
-    return lambda facts: _first_part(facts.folded(language), sought) or missed
+    return _first_part(sought, _missed(f"contains none of {_quoted(parts)}"), lambda facts: facts.folded(language))
 
 
-def _first_part(text: str, sought: list[tuple[str, Finding]]) -> Finding | None:
-    return next((finding for part, finding in sought if part in text), None)
+def _first_part(sought: list[tuple[str, Finding]], missed: Finding, read: Callable[[Facts], str]) -> Check:
+    def check(facts: Facts) -> Finding:
+        text = read(facts)
+        for part, met in sought:
+            if part in text:
+                return met
+        return missed
+
+    return check
 
 
 def _match(expression: str, _: str | None) -> Check:

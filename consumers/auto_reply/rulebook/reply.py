@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
 
@@ -191,6 +192,16 @@ class Reply(Strict):
             raise ValueError("quick_replies and fallback_text belong to a text")
         return self
 
+    @cached_property
+    def _templates(self) -> tuple[Template, Template | None]:
+        return Template(self.text or ""), None if self.fallback_text is None else Template(self.fallback_text)
+
+    @property
+    def may_lack_a_value(self) -> bool:
+        """Whether there are events for which this cannot be made."""
+        text, fallback = self._templates
+        return bool(text.names) and fallback is None
+
     def problems(self, *, known: frozenset[str], disclosure: str | None) -> list[tuple[str, str]]:
         """What is wrong for the rule that it stands in: the key, and a sentence.
 
@@ -200,8 +211,9 @@ class Reply(Strict):
         """
         found = []
         room = TEXT_BYTES_MAX - (len((disclosure + _DISCLOSURE_END).encode()) if disclosure else 0)
-        for key, text in (("text", self.text), ("fallback_text", self.fallback_text)):
-            template = Template(text or "")
+        for key, template in zip(("text", "fallback_text"), self._templates, strict=True):
+            if template is None:
+                continue
             found += [
                 (
                     key,
@@ -237,13 +249,14 @@ class Reply(Strict):
         return (*actions, {"message": message})
 
     def _text(self, values: Mapping[str, str | None], before: str) -> str:
+        template, fallback = self._templates
         problem = Unrenderable("text_too_long")
         try:
-            text = before + Template(self.text or "").render(values)
+            text = before + template.render(values)
             if len(text.encode()) <= TEXT_BYTES_MAX:
                 return text
         except Unrenderable as error:
             problem = error
-        if self.fallback_text is None:
+        if fallback is None:
             raise problem
-        return before + Template(self.fallback_text).render({})
+        return before + fallback.render({})

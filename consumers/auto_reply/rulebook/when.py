@@ -124,7 +124,11 @@ class When(Strict):
         """The named groups of the regular expression."""
         return Pattern(self.regex).names if self.regex else frozenset()
 
-    @property
+    @cached_property
+    def _choices(self) -> dict[str, frozenset[object]]:
+        return {name: frozenset(value) for name, value in self._given.items() if isinstance(value, tuple)}
+
+    @cached_property
     def webhook_fields(self) -> frozenset[str]:
         """The webhook fields whose events can meet all conditions."""
         possible = _ALL
@@ -134,16 +138,17 @@ class When(Strict):
 
     def covers(self, other: When) -> bool:
         """Whether what meets the other's conditions certainly meets these, texts in the same language."""
-        theirs = other._given
         for name, ours in self._given.items():
             if name == "any_message":
-                covered = other.webhook_fields <= _MESSAGES
+                if not other.webhook_fields <= _MESSAGES:
+                    return False
+            elif name not in other._given:
+                return False
             elif isinstance(ours, tuple):
-                asked = theirs.get(name)
-                covered = isinstance(asked, tuple) and (not ours or (bool(asked) and set(asked) <= set(ours)))
-            else:
-                covered = theirs.get(name) == ours
-            if not covered:
+                asked = other._choices[name]
+                if ours and not (asked and asked <= self._choices[name]):
+                    return False
+            elif other._given[name] != ours:
                 return False
         return True
 
