@@ -49,7 +49,7 @@ def as_long(value: object) -> int | None:
 
 def as_flag(value: object) -> bool | None:
     """A flag: true or false, 1 or 0, or their text."""
-    if type(value) is bool:
+    if value is None or type(value) is bool:
         return value
     if type(value) is int and value in (0, 1):
         return value == 1

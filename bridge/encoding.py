@@ -35,6 +35,12 @@ Schema = dict[str, Any]
 _SHORT_BYTES = 4096
 """Lengths whose prefix is looked up instead of computed: nearly every string of a delivery; 0.5 MB a process."""
 
+_IDS_MAX, _ID_BYTES_MAX = 20_000, 64
+"""Ids that are remembered as they are written, and the longest of them: 3 MB, then they start afresh. Meta's have 15 to 20 digits."""
+
+_TIMES_MAX = 4096
+"""Times that are remembered: a few deliveries' worth, half a MB."""
+
 _KNOWN_VALUES = {"attachments[].type": ATTACHMENT_TYPES}
 """Where Meta chooses from a list that grows, by the end of the path."""
 
@@ -119,11 +125,15 @@ class _Generator:
             "PREFIX": prefix,
             "SHORT": _SHORT_BYTES,
             "SOME": _SOME_LENGTHS,
+            "ID": _IDS,
+            "TIME": _TIMES,
+            "ONCE": (None,),
             "some": _some,
             "some_length": _some_length,
             "SIZE": _LENGTHS,
-            "WEBHOOK_FIELD": _counted(webhook_field.encode()),
-            "ORIGIN": {origin: _counted(origin.encode()) for origin in get_args(Origin)},
+            "FIELD_AND_ORIGIN": {
+                origin: _counted(webhook_field.encode()) + _counted(origin.encode()) for origin in get_args(Origin)
+            },
             "varint": _varint,
             "as_id": as_id,
             "as_long": as_long,
@@ -204,9 +214,16 @@ class _Generator:
         self._types[kind["name"]] = self._types[f"{kind.get('namespace', 'instagram_bridge.types')}.{kind['name']}"] = (
             kind
         )
-        for member in kind["fields"]:
-            self._typed(member, holder, path, depth)
-        self._unknown(holder, frozenset(_key(member["name"]) for member in kind["fields"]), path, depth)
+        # Most objects have few of their keys, and the usual ones first: when all that are there are written, nulls follow.
+        members, left = kind["fields"], f"left{depth}"
+        self._put(depth, f"{left} = len({holder})", "for _ in ONCE:")
+        for at, member in enumerate(members, 1):
+            self._typed(member, holder, path, depth + 1)
+            self._put(depth + 1, f"if v{depth + 1} is not None:", f" {left} -= 1", f" if not {left}:")
+            nulls = bytes(len(members) - at)
+            self._put(depth + 3, *([f"put({nulls!r})"] if nulls else []), "break")
+        self._put(depth, "else:")
+        self._unknown(holder, frozenset(_key(member["name"]) for member in members), path, depth + 1)
 
     def _array(self, items: Any, value: str, path: str, depth: int) -> None:  # noqa: ANN401 - an Avro type: name or object
         """Write one block. An element of a wrong type keeps its place as a record of nulls: positions stay Meta's."""
@@ -231,26 +248,16 @@ def _key(name: str) -> str:
     return name.removesuffix("_json")
 
 
-_OPTIONAL_ID = """\
-text = event.{name}
-if text is None: put(b'\\0')
-else:
- text = text.encode()
- size = len(text)
- put(SOME[size] if size < SHORT else some_length(size))
- put(text)"""
-_OPTIONAL_TIME = """\
-number = event.{name}
-put(b'\\0' if number is None else b'\\2' + varint(number))"""
 _COMMON = {
     "event_id": "text = event.event_id.encode()\nput(SIZE[len(text)])\nput(text)",
-    "webhook_field": "put(WEBHOOK_FIELD)",
-    "origin": "put(ORIGIN[event.origin])",
+    "webhook_field": "",
+    "origin": "put(FIELD_AND_ORIGIN[event.origin])",
     **{
-        name: _OPTIONAL_ID.format(name=name)
-        for name in ("entry_id", "account_id", "customer_id", "sender_id", "recipient_id", "named_field")
+        name: f"put(ID[event.{name}])"
+        for name in ("entry_id", "account_id", "customer_id", "sender_id", "recipient_id")
     },
-    **{name: _OPTIONAL_TIME.format(name=name) for name in ("occurred_at", "sent_at")},
+    "named_field": "text = event.named_field\nput(b'\\0' if text is None else some(text.encode()))",
+    **{name: f"put(TIME[event.{name}])" for name in ("occurred_at", "sent_at")},
     "received_at": "put(arrival)",
     "delivery_id": "",
     "raw": "text = event.raw\nsize = len(text)\nput(SIZE[size] if size < SHORT else varint(size))\nput(text)",
@@ -303,6 +310,32 @@ def _some(content: bytes) -> bytes:
 
 _LENGTHS = [_varint(size) for size in range(_SHORT_BYTES)]
 _SOME_LENGTHS = [_some_length(size) for size in range(_SHORT_BYTES)]
+
+
+class _Ids(dict[str | None, bytes]):
+    """Nullable ids as Avro writes them: an event names its account three times and its customer twice."""
+
+    def __missing__(self, text: str | None) -> bytes:
+        written = b"\0" if text is None else _some(text.encode())
+        if len(written) <= _ID_BYTES_MAX:
+            if len(self) >= _IDS_MAX:
+                self.clear()
+            self[text] = written
+        return written
+
+
+class _Times(dict[int | None, bytes]):
+    """Nullable times as Avro writes them: the events of an entry share its time."""
+
+    def __missing__(self, number: int | None) -> bytes:
+        written = b"\0" if number is None else b"\2" + _varint(number)
+        if len(self) >= _TIMES_MAX:
+            self.clear()
+        self[number] = written
+        return written
+
+
+_IDS, _TIMES = _Ids(), _Times()
 
 
 def _note_value(value: str, path: str, notes: list[Note]) -> None:

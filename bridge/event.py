@@ -69,7 +69,7 @@ Object = dict[str, Any]
 """A parsed JSON object; what its values are is for coercion to find out."""
 
 
-class Event(msgspec.Struct, frozen=True):
+class Event(msgspec.Struct, frozen=True, gc=False):
     """What happened, as we publish it.
 
     Attributes:
@@ -105,7 +105,7 @@ def describe(item: Item, notes: list[Note]) -> Event:
     """Tell what an item says; what is odd about it goes to ``notes``."""
     value = item.value
     if type(value) is not dict or item.origin == "entry":
-        return _event(item, OTHER, kind=None, account_id=item.entry_id)
+        return _event(item, OTHER, None, item.entry_id)
     if item.origin != "changes":
         return _messaging(item, value, notes, standby=item.origin == STANDBY)
     named = value["field"] if type(value.get("field")) is str else None
@@ -133,20 +133,20 @@ def _messaging(item: Item, value: Object, notes: list[Note], *, standby: bool, n
     else:
         webhook_field = WEBHOOK_FIELD_OF_KEY[kind] if kind else OTHER
     sender_id, recipient_id = _party(value, "sender", notes), _party(value, "recipient", notes)
-    echo = kind == "message" and type(part) is dict and as_flag(part.get("is_echo")) is True
-    account_id = _account(kind, item.entry_id, sender_id, recipient_id, echo=echo)
+    account_id = _account(kind, part, item.entry_id, sender_id, recipient_id)
     occurred_at = _occurred_at(value, notes)
+    other = webhook_field == OTHER
     return _event(
         item,
         webhook_field,
-        kind=kind,
-        account_id=account_id,
-        customer_id=sender_id if sender_id not in {None, account_id} else recipient_id,
+        kind,
+        account_id,
+        customer_id=recipient_id if sender_id is None or sender_id == account_id else sender_id,
         sender_id=sender_id,
         recipient_id=recipient_id,
         occurred_at=occurred_at,
-        named_field=named_field if webhook_field == OTHER else None,
-        typed=value if webhook_field != OTHER else {},
+        named_field=named_field if other else None,
+        typed={} if other else value,
         identity=_identity(kind, part, occurred_at) if type(part) is dict else None,
         under=None if named_field is None else "value",
     )
@@ -161,8 +161,8 @@ def _change(item: Item, change: Object, value: object, named: str | None, notes:
     return _event(
         item,
         named if fits and named else OTHER,
-        kind=named,
-        account_id=item.entry_id,
+        named,
+        item.entry_id,
         customer_id=as_id(who.get("id")) if type(who) is dict else None,
         occurred_at=_occurred_at(change, notes),
         named_field=None if fits else named,
@@ -174,9 +174,9 @@ def _change(item: Item, change: Object, value: object, named: str | None, notes:
 def _event(
     item: Item,
     webhook_field: str,
-    *,
     kind: str | None,
     account_id: str | None,
+    *,
     customer_id: str | None = None,
     sender_id: str | None = None,
     recipient_id: str | None = None,
@@ -193,30 +193,30 @@ def _event(
         identity = [hashlib.sha256(canonical(item.raw, only=only, under=under)).hexdigest()]
     named = [_IDENTITY_VERSION, webhook_field, account_id, customer_id, kind, *identity]
     return Event(
-        event_id=hashlib.sha256(_json(named)).hexdigest()[:_EVENT_ID_DIGITS],
-        webhook_field=webhook_field,
-        kind=kind,
-        origin=item.origin,
-        entry_id=item.entry_id,
-        account_id=account_id,
-        customer_id=customer_id,
-        sender_id=sender_id,
-        recipient_id=recipient_id,
-        occurred_at=occurred_at,
-        sent_at=item.sent_at,
-        named_field=named_field,
-        typed=typed or {},
-        raw=item.raw,
+        hashlib.sha256(_json(named)).hexdigest()[:_EVENT_ID_DIGITS],
+        webhook_field,
+        kind,
+        item.origin,
+        item.entry_id,
+        account_id,
+        customer_id,
+        sender_id,
+        recipient_id,
+        occurred_at,
+        item.sent_at,
+        named_field,
+        typed or {},
+        item.raw,
     )
 
 
 def _account(
-    kind: str | None, entry_id: str | None, sender_id: str | None, recipient_id: str | None, *, echo: bool
+    kind: str | None, part: object, entry_id: str | None, sender_id: str | None, recipient_id: str | None
 ) -> str | None:
     if kind in _PARTY_BY_ENTRY:
         if entry_id is not None and entry_id in (sender_id, recipient_id):
             return entry_id
-        if echo:
+        if kind == "message" and type(part) is dict and as_flag(part.get("is_echo")):
             return sender_id if sender_id is not None else entry_id
     return recipient_id if recipient_id is not None else entry_id
 
@@ -225,7 +225,9 @@ def _identity(kind: str | None, part: Object, occurred_at: int | None) -> list[o
     """What names an event of this kind; None where only its canonical form does."""
     mid = as_id(part.get("mid"))
     identity: list[object] | None = None
-    if kind == "postback":
+    if kind == "message":
+        identity = None if mid is None else [mid, as_flag(part.get("is_deleted"))]
+    elif kind == "postback":
         identity = [mid] if mid is not None else [None, occurred_at, _text(part, "payload")]
     elif kind == "referral":
         identity = [occurred_at, _text(part, "ref"), _text(part, "source")]
@@ -234,8 +236,6 @@ def _identity(kind: str | None, part: Object, occurred_at: int | None) -> list[o
         identity = [own_id or comment_id] if own_id or comment_id else None
     elif mid is None:
         identity = None
-    elif kind == "message":
-        identity = [mid, as_flag(part.get("is_deleted"))]
     elif kind == "read":
         identity = [mid, occurred_at]
     elif kind == "reaction":

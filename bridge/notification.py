@@ -45,7 +45,7 @@ class Note(NamedTuple):
     path: str
 
 
-class Item(msgspec.Struct, frozen=True):
+class Item(msgspec.Struct, frozen=True, gc=False):
     """One element of messaging[], standby[] or changes[], one flat or bare change, or an entry that holds none.
 
     Attributes:
