@@ -59,7 +59,7 @@ function series({ series, since, ends_at: end, unit, totals }, colours) {
     xref: "paper", yref: "paper", x: 0, y, xanchor: "left", yanchor: "bottom", showarrow: false, text, font: { color: colours.ink },
   });
   const key = (colour, words) => `<span style="color:${colour}">■</span> ${words}`;
-  const counted = { ...axis(colours), rangemode: "tozero", tickformat: ",d", nticks: TICKS_MAX + 1 };
+  const counted = { ...axis(colours), rangemode: "tozero", tickformat: ",d" };
   return {
     part: [series, since, end],
     label: `Messages, customers and first response by ${unit}: ${count(totals.inbound)} messages in, ${count(totals.outbound)} out, `
@@ -81,8 +81,8 @@ function series({ series, since, ends_at: end, unit, totals }, colours) {
         nticks: Math.floor(document.getElementById("series").clientWidth / TICK_WIDTH_PX),
         type: "date", tickformat: unit === "hour" ? "%H:%M\n%a %-d %b" : "%-d %b\n%Y", hoverformat: unit === "hour" ? "%a %-d %b, %H:%M" : "%a %-d %b",
       },
-      yaxis: { ...counted, domain: [0.6, 1], ...atLeast(series.inbound, series.outbound) },
-      yaxis2: { ...counted, domain: [0.3, 0.5], ...atLeast(series.active_customers) },
+      yaxis: { ...counted, domain: [0.6, 1], nticks: 6, ...atLeast(series.inbound, series.outbound) },
+      yaxis2: { ...counted, domain: [0.3, 0.5], nticks: 4, ...atLeast(series.active_customers) },
       yaxis3: { ...axis(colours), domain: [0, 0.2], range: [0, scale.end], tickvals: scale.ticks, ticktext: scale.ticks.map(duration) },
       annotations: [
         panel(1, `<b>Messages</b>   ${key(colours.accent, "in")}   ${key(colours.second, "out")}`),
