@@ -1,6 +1,7 @@
 """Records of a range as files: JSON lines, Avro containers, Parquet.
 
-In JSON times are milliseconds since the Unix epoch, and bytes base64. A file has its name only when it is whole. Avro containers and Parquet keep the writer's schema, and so there is one file for
+In JSON times are milliseconds since the Unix epoch, and bytes base64. A file has its name only when it is whole, and
+only its user reads it: it holds messages. Avro containers and Parquet keep the writer's schema, and so there is one file for
 each: `range.avro`, then `range-2.avro` where the range goes across a change of the schema.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol
@@ -136,7 +138,7 @@ class Files:
             number = len(self.paths) + 1
             path = self._path if number == 1 else self._path.with_stem(f"{self._path.stem}-{number}")
             self.paths.append(path)
-            file = _partial(path).open("wb")
+            file = os.fdopen(os.open(_partial(path), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb")
             self._by_schema[name] = file, self._new(file, schema)
         self._by_schema[name][1].write(value)
 

@@ -41,7 +41,7 @@ async def kafka(settings: KafkaSettings) -> AsyncIterator[Finding]:
     yield Finding(
         "kafka",
         "warn" if few else "ok",
-        f"{cluster.brokers} brokers of cluster {cluster.cluster_id}, {settings.kafka_security_protocol}",
+        f"{cluster.brokers} broker{'s' * (cluster.brokers != 1)} of cluster {cluster.cluster_id}, {settings.kafka_security_protocol}",
         f"BRIDGE_TOPIC_REPLICATION_FACTOR={settings.topic_replication_factor} wants as many brokers" if few else "",
     )
     if cluster.producing is None:

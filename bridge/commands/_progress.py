@@ -6,6 +6,7 @@ import asyncio
 import shutil
 import sys
 import time
+from typing import Self
 
 _SILENT_S = 2.0
 """What is done by then needs no progress."""
@@ -15,7 +16,7 @@ _TERMINAL_INTERVAL_S, _PLAIN_INTERVAL_S = 0.2, 10.0
 
 
 class Progress:
-    """Tells how much of a known total is done, and how long the rest will take at that speed.
+    """Tells how much of a known total is done, and how long the rest will take at that speed; a context around the work.
 
     Args:
         what: what is being done.
@@ -28,6 +29,18 @@ class Progress:
         self._next = self._begun + _SILENT_S
         self._terminal = sys.stderr.isatty()
         self._shown = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """Leave the line to what comes next."""
+        if self._shown and self._terminal:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
 
     def at(self, done: int, note: str = "") -> None:
         """Show it, unless it was shown a moment ago; the note says what came of it so far."""
@@ -45,12 +58,6 @@ class Progress:
         sys.stderr.write(line)
         sys.stderr.flush()
         self._shown = True
-
-    def end(self) -> None:
-        """Leave the line to what comes next."""
-        if self._shown and self._terminal:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
 
 
 class Pace:

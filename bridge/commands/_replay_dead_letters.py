@@ -135,20 +135,23 @@ async def _walk(
 ) -> None:
     known = await journal(settings)
     spans = await committed_spans(settings, dead_letters.topic(settings), chosen.since and chosen.since.at_ms)
-    progress = Progress("putting back" if publishing else "reading", sum(map(len, spans.values())))
-    async with aclosing(dead_letters.read(settings, pipeline, known, spans)) as read:
-        async for some in read:
-            letters = [letter for letter in some.letters if chosen.holds(letter)]
-            if publishing:
-                republisher, replay_id, pace = publishing
-                async with aclosing(dead_letters.put_back(letters, replay_id, republisher)) as transactions:
-                    async for events in transactions:
-                        await pace.after(events)
-            for letter in letters:
-                outcome.count(letter)
-            done = sum(some.read_to[place] - span.start for place, span in spans.items())
-            progress.at(done, f"{outcome.put_back.total()} letters")
-    progress.end()
+    what, total = "putting back" if publishing else "reading", sum(map(len, spans.values()))
+    with Progress(what, total) as progress:
+        async with aclosing(dead_letters.read(settings, pipeline, known, spans)) as read:
+            async for some in read:
+                letters = [letter for letter in some.letters if chosen.holds(letter)]
+                if publishing:
+                    await _publish(letters, *publishing)
+                for letter in letters:
+                    outcome.count(letter)
+                done = sum(some.read_to[place] - span.start for place, span in spans.items())
+                progress.at(done, f"{outcome.put_back.total()} letters")
+
+
+async def _publish(letters: Sequence[Letter], republisher: Republisher, replay_id: str, pace: Pace) -> None:
+    async with aclosing(dead_letters.put_back(letters, replay_id, republisher)) as transactions:
+        async for events in transactions:
+            await pace.after(events)
 
 
 def _show(outcome: _Outcome, replay_id: str, *, execute: bool, output: str) -> None:

@@ -17,11 +17,11 @@ from aiokafka import TopicPartition
 from bridge.adapters import files
 from bridge.adapters.ranges import Copying, Range, copy, find, stored
 from bridge.adapters.reader import partitions_of
-from bridge.adapters.replaying import committed_spans, journal, make_journal, republishing
+from bridge.adapters.replaying import JOURNAL, committed_spans, journal, make_journal, republishing
 from bridge.commands._progress import Pace, Progress
 from bridge.commands._shared import fitting_table, moment_ms, output_option, run
 from bridge.errors import BridgeError, Misconfigured
-from bridge.routing import DEAD_LETTER, TOPIC_FIELDS, topic_name
+from bridge.routing import AUTO_REPLIES, DEAD_LETTER, MANAGED_FIELDS, TOPIC_FIELDS, topic_name
 from bridge.settings import KafkaSettings
 
 RATE_PER_S = 1000.0
@@ -176,7 +176,7 @@ async def _replay(settings: KafkaSettings, request: _Request, begun: list[str]) 
 
 
 def _whole_name(settings: KafkaSettings, name: str) -> str:
-    return topic_name(settings.topic_prefix, name) if name in TOPIC_FIELDS else name
+    return topic_name(settings.topic_prefix, name) if name in MANAGED_FIELDS else name
 
 
 async def _check_target(settings: KafkaSettings, topic: str, target: str) -> None:
@@ -187,6 +187,8 @@ async def _check_target(settings: KafkaSettings, topic: str, target: str) -> Non
     """
     if target == topic_name(settings.topic_prefix, DEAD_LETTER):
         raise Misconfigured("dead letters are put back by `bridge replay dead-letters`, and nothing else belongs there")
+    if target in (topic_name(settings.topic_prefix, name) for name in (AUTO_REPLIES, JOURNAL)):
+        raise Misconfigured(f"{target} is somebody's memory: a copy in it would be taken for what happened")
     ours = {topic_name(settings.topic_prefix, topic_field) for topic_field in TOPIC_FIELDS}
     if target in ours and target != topic:
         raise Misconfigured(f"{target} holds events of another field than {topic}: name that topic, or one of your own")
@@ -195,13 +197,12 @@ async def _check_target(settings: KafkaSettings, topic: str, target: str) -> Non
 
 async def _count(settings: KafkaSettings, copying: Copying, replay_id: str | None) -> _Outcome:
     matching, undecodable = 0, 0
-    progress = Progress("reading", sum(map(len, copying.spans.values())))
-    async with aclosing(find(settings, copying.what, copying.spans)) as some:
-        async for found in some:
-            matching += len(found.records)
-            undecodable += found.undecodable
-            progress.at(_read(copying.spans, found.read_to), f"{matching} found")
-    progress.end()
+    with Progress("reading", sum(map(len, copying.spans.values()))) as progress:
+        async with aclosing(find(settings, copying.what, copying.spans)) as some:
+            async for found in some:
+                matching += len(found.records)
+                undecodable += found.undecodable
+                progress.at(_read(copying.spans, found.read_to), f"{matching} found")
     topic, target, copied = copying.what.topic, copying.target, copying.copied or None
     return _Outcome(False, replay_id, topic, target, copying.spans, matching, copied, undecodable)  # noqa: FBT003 - a row
 
@@ -216,15 +217,15 @@ async def _copy(settings: KafkaSettings, copying: Copying, replay_id: str, reque
             click.echo(
                 f"replay {replay_id}: {copying.what.topic} to {copying.target}, {request.rate:g} records/s at most"
             )
-        progress, pace = Progress("copying", sum(map(len, spans.values()))), Pace(request.rate)
-        async with aclosing(copy(settings, replay_id, copying, republisher)) as steps:
-            async for so_far, unread in steps:
-                undecodable = unread
-                read_to = {place: span.start for place, span in so_far.spans.items()}
-                progress.at(_read(spans, read_to), f"{so_far.copied} copied")
-                await pace.after(so_far.copied - copying.copied)
-                copying = so_far
-        progress.end()
+        pace = Pace(request.rate)
+        with Progress("copying", sum(map(len, spans.values()))) as progress:
+            async with aclosing(copy(settings, replay_id, copying, republisher)) as steps:
+                async for so_far, unread in steps:
+                    undecodable = unread
+                    read_to = {place: span.start for place, span in so_far.spans.items()}
+                    progress.at(_read(spans, read_to), f"{so_far.copied} copied")
+                    await pace.after(so_far.copied - copying.copied)
+                    copying = so_far
     topic = copying.what.topic
     return _Outcome(True, replay_id, topic, copying.target, spans, None, copying.copied, undecodable)  # noqa: FBT003 - a row
 
@@ -238,8 +239,7 @@ async def _to_file(settings: KafkaSettings, what: Range, path: Path, request: _R
     if request.output == "text":
         click.echo(_plan(spans, None))
     written, undecodable = 0, 0
-    progress = Progress("writing", sum(map(len, spans.values())))
-    with files.writing(path) as to:
+    with Progress("writing", sum(map(len, spans.values()))) as progress, files.writing(path) as to:
         async with aclosing(find(settings, what, spans)) as some:
             async for found in some:
                 for _, schema, value in found.records:
@@ -247,7 +247,6 @@ async def _to_file(settings: KafkaSettings, what: Range, path: Path, request: _R
                 written += len(found.records)
                 undecodable += found.undecodable
                 progress.at(_read(spans, found.read_to), f"{written} written")
-        progress.end()
     target = ", ".join(map(str, to.paths)) or "no file"
     return _Outcome(True, None, what.topic, target, spans, None, written, undecodable)  # noqa: FBT003 - a row
 
@@ -276,7 +275,7 @@ def _show_end(outcome: _Outcome, output: str) -> None:
         }
         click.echo(json.dumps(told))
     elif outcome.execute:
-        click.echo(f"{outcome.copied} records of {outcome.topic} are in {outcome.target}")
+        click.echo(f"{outcome.copied} records of {outcome.topic} were written to {outcome.target}")
     else:
         click.echo(_plan(outcome.spans, outcome.matching))
         if outcome.copied:

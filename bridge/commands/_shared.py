@@ -25,6 +25,8 @@ _DURATION = re.compile(r"(\d{1,9})(s|m|h|d)", re.ASCII)
 _JOINER = "\N{ZERO WIDTH JOINER}"
 """Makes one emoji of several, and nothing else to a terminal."""
 
+_NOTHING_IN_A_CELL = ("", "-")
+
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 output_option = click.option(
@@ -93,12 +95,13 @@ def printable(text: str) -> str:
 
 
 def table(rows: Iterable[Sequence[object]]) -> str:
-    """Rows as columns as wide as they need to be; a column that ends in a number stands to the right."""
+    """Rows as columns as wide as they need to be; a column of numbers, below its head, stands to the right."""
     texts = [[str(cell) for cell in row] for row in rows]
     columns = []
     for column in zip(*texts, strict=True):
         width = max(map(len, column))
-        to_the_right = column[-1].isdigit()
+        filled = [cell for cell in column[1:] if cell not in _NOTHING_IN_A_CELL]
+        to_the_right = bool(filled) and all(map(str.isdigit, filled))
         columns.append([cell.rjust(width) if to_the_right else cell.ljust(width) for cell in column])
     return "\n".join("  ".join(row).rstrip() for row in zip(*columns, strict=True))
 
@@ -109,4 +112,8 @@ def fitting_table(rows: Sequence[Sequence[object]]) -> str:
     if not sys.stdout.isatty() or max(map(len, wide.splitlines())) <= shutil.get_terminal_size().columns:
         return wide
     head, *rest = rows
-    return "\n\n".join(table([cells for cells in zip(head, row, strict=True) if cells[1] != ""]) for row in rest)
+    width = max(len(str(name)) for name in head)
+    return "\n\n".join(
+        "\n".join(f"{str(name).ljust(width)}  {cell}" for name, cell in zip(head, row, strict=True) if cell != "")
+        for row in rest
+    )

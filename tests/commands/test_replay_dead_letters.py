@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bridge.encoding import DeadLetterEncoder
-from bridge.local.service import Broker
+from bridge.local.service import Broker, Registry
 from bridge.pipeline import Record
 from tests.commands.conftest import Run
 from tests.commands.past import (
@@ -132,10 +132,32 @@ async def test_dead_letters_over_topics_that_are_not_there_says_what_to_do(call:
     assert "bridge topics apply" in (await call("replay", "dead-letters")).complaint
 
 
-def set_aside(topic_prefix: str, body: bytes) -> Record:
+async def test_letters_of_a_bridge_with_a_registry_come_back_in_its_encoding(
+    call: Run, kafka: Broker, registry: Registry, prefix: str
+) -> None:
+    """Letter and events carry the ids of the registry; a range of them becomes a file with the registry's schema."""
+    url = {"SCHEMA_REGISTRY_URL": registry.url}
+    registered = await call("schemas", "register", "--output", "json", **url)
+    ids = {row["subject"]: row["id"] for row in registered.said["subjects"]}
+    letter_prefix, event_prefix = (
+        b"\0" + ids[f"{prefix}.{topic_field}-value"].to_bytes(4, "big") for topic_field in ("dead_letter", "messages")
+    )
+    await produce(kafka, [set_aside(prefix, notification(message("registered")), letter_prefix)])
+    done = await call("replay", "dead-letters", "--execute", **url)
+    assert done.stdout.splitlines()[-1].startswith("put back with ig_replay_id ")
+    [event] = committed(kafka, f"{prefix}.messages")
+    assert (event.value() or b"").startswith(event_prefix)
+    written = await call("replay", "range", "messages", "--to-file", "all.avro", "--execute", **url)
+    assert written.stdout.splitlines()[-1] == f"1 records of {prefix}.messages were written to all.avro"
+    blind = await call("replay", "range", "messages", "--to-file", "none.avro", "--execute")
+    assert "1 records cannot be decoded" in blind.stderr
+    assert blind.stdout.splitlines()[-1] == f"0 records of {prefix}.messages were written to no file"
+
+
+def set_aside(topic_prefix: str, body: bytes, value_prefix: bytes = PREFIXES["dead_letter"]) -> Record:
     """A delivery that a fault of ours once stumbled over."""
     letter = {"received_at": BEGIN_MS, "delivery_id": "0" * 32, "reason": "unprocessable", "detail": "KeyError"}
-    encoder = DeadLetterEncoder(SCHEMAS["dead_letter"], PREFIXES["dead_letter"])
+    encoder = DeadLetterEncoder(SCHEMAS["dead_letter"], value_prefix)
     return Record(
         f"{topic_prefix}.dead_letter", None, encoder.encode({**letter, "body": body, "app_secret_label": None}), []
     )

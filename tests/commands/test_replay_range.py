@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import stat
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -65,6 +67,9 @@ def copies(kafka: Broker, topic_prefix: str) -> str:
     name = f"{topic_prefix}-copies"
     admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
     admin.create_topics([NewTopic(name, 3, 1)])[name].result(ANSWER_S)
+    deadline = time.monotonic() + ANSWER_S
+    while name not in admin.list_topics(timeout=ANSWER_S).topics:  # the controller knows it, the broker a moment later
+        assert time.monotonic() < deadline, "the topic is not to be seen"
     return name
 
 
@@ -101,7 +106,7 @@ async def test_range_to_its_own_topic_repeats_the_originals_and_never_copies(
     """Two replays of one range are two copies of each event, in the partition of its key, not copies of copies."""
     for replay_id in ("first", "second"):
         done = await call("replay", "range", "messages", "--to-topic", topic, "--id", replay_id, "--execute")
-        assert done.stdout.splitlines()[-1] == f"8 records of {topic} are in {topic}"
+        assert done.stdout.splitlines()[-1] == f"8 records of {topic} were written to {topic}"
     everything = committed(kafka, topic)
     assert len(everything) == 3 * 8
     assert len({(record.key(), record.partition()) for record in everything}) == 2
@@ -135,7 +140,7 @@ async def test_range_that_is_interrupted_goes_on_where_it_stopped(
             assert "Traceback" not in process.stderr
     assert 0 < len(committed(kafka, copies)) < many
     done = await call(*arguments, "--rate", "100000")
-    assert done.stdout.splitlines()[-1] == f"{many + 8} records of {topic} are in {copies}"
+    assert done.stdout.splitlines()[-1] == f"{many + 8} records of {topic} were written to {copies}"
     assert len({value(copy)["raw"] for copy in committed(kafka, copies)}) == many + 8
     assert len(committed(kafka, copies)) == many + 8
 
@@ -151,7 +156,7 @@ async def test_range_to_a_file_is_read_by_the_formats_own_reader(
     planned = await call(*arguments)
     assert planned.stdout.splitlines()[-1] == f"nothing was written; add --execute to write them to {file}"
     done = await call(*arguments, "--execute")
-    assert done.stdout.splitlines()[-1] == f"2 records of {topic} are in {file}"
+    assert done.stdout.splitlines()[-1] == f"2 records of {topic} were written to {file}"
     rows: list[dict[str, Any]]
     if suffix == ".avro":
         with file.open("rb") as opened:
@@ -167,6 +172,7 @@ async def test_range_to_a_file_is_read_by_the_formats_own_reader(
     expected = received_at if suffix == ".jsonl" else datetime.fromtimestamp(received_at / 1000, UTC)
     assert all(row["received_at"] == expected for row in rows)
     assert rows[0]["message"]["attachments"][0]["type"] == "image"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600, "it holds messages"
     assert not list(tmp_path.glob("*.partial"))  # noqa: ASYNC240 - a folder of the test's own
     assert "exists" in (await call(*arguments, "--execute")).complaint
 
