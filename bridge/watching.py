@@ -107,6 +107,6 @@ class _Delays:
         self.sum_ms = 0
 
     def family(self, name: str, text: str) -> HistogramMetricFamily:
-        bounds = [*(floatToGoString(bound / 1000) for bound in _DELAY_BUCKETS_MS), "+Inf"]
+        bounds = [*map(floatToGoString, (bound / 1000 for bound in _DELAY_BUCKETS_MS)), "+Inf"]
         buckets = list(zip(bounds, accumulate(self.counts), strict=True))
         return HistogramMetricFamily(name, text, buckets=buckets, sum_value=self.sum_ms / 1000)
