@@ -146,6 +146,8 @@ async def test_auto_reply_logs_one_reply_per_message_and_none_for_the_others(
             "error: AUTO_REPLY_DRY_RUN: sending comes with a later version",
         ),
         ("analytics", {"PORT": "0"}, "error: ANALYTICS_PORT: "),
+        ("analytics", {"HOST": "::"}, "error: ANALYTICS_TOKEN must be set, because :: is open to others"),
+        ("analytics", {"TOKEN_FILE": "absent"}, "error: ANALYTICS_TOKEN_FILE: the file cannot be read"),
     ],
 )
 async def test_consumer_with_a_bad_setting_says_so_in_one_line_and_exits_with_1(
