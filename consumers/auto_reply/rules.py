@@ -13,11 +13,11 @@ README.md has every key.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from pydantic import Field, PrivateAttr, ValidationError
 from pydantic_core import ErrorDetails
@@ -26,6 +26,7 @@ from consumers.auto_reply.rulebook import yaml_lines
 from consumers.auto_reply.rulebook.conditions import Check, Finding, words_in_text
 from consumers.auto_reply.rulebook.facts import VALUES, Facts
 from consumers.auto_reply.rulebook.parts import Seconds, Strict, Word
+from consumers.auto_reply.rulebook.reply import Reply
 from consumers.auto_reply.rulebook.rule import Account, Cap, Disclosure, HandOver, Language, Rule
 from consumers.errors import ConsumerError
 
@@ -140,15 +141,13 @@ def load_rules(path: Path) -> Rules:
         document = yaml_lines.read(text)
     except yaml_lines.NotYaml as error:
         raise ConsumerError(f"{path}{f' line {error.line}' if error.line else ''}: {error}") from None
-    problems = [*document.problems, *_names_given_twice(document.value)]
+    problems = [*document.problems, *_names_given_twice(document.value), *_unfit_answers(document.value)]
     try:
         rules = Rules.model_validate(document.value)
     except ValidationError as error:
         unread = {place for place, _ in problems}
         found = [_problem(details) for details in error.errors(include_url=False)]
         problems += [problem for problem in found if problem[0] not in unread]
-    else:
-        problems += _problems_between_parts(rules)
     if problems:
         lines = sorted((document.line(place), _place(document.value, place), message) for place, message in problems)
         raise ConsumerError("\n".join(f"{path} line {line}: {place}{message}" for line, place, message in lines))
@@ -158,6 +157,7 @@ def load_rules(path: Path) -> Rules:
 
 
 _Problem = tuple[yaml_lines.Path, str]
+_Part = TypeVar("_Part", bound=Strict)
 
 
 def _names_given_twice(value: Any) -> Iterator[_Problem]:  # noqa: ANN401 - whatever the file holds
@@ -171,16 +171,32 @@ def _names_given_twice(value: Any) -> Iterator[_Problem]:  # noqa: ANN401 - what
                 yield ("rules", index, "name"), f"two rules have the name {name!r}"
 
 
-def _problems_between_parts(rules: Rules) -> Iterator[_Problem]:
-    disclosure = rules.disclosure.text if rules.disclosure else None
-    replies: list[tuple[yaml_lines.Path, Any, frozenset[str]]] = [
-        (("rules", index, "reply"), rule.reply, rule.when.groups) for index, rule in enumerate(rules.rules)
+def _unfit_answers(value: Any) -> Iterator[_Problem]:  # noqa: ANN401 - whatever the file holds
+    """What is wrong with an answer because of the rule or the disclosure around it, in every part that is right by itself."""
+    if not isinstance(value, dict):
+        return
+    disclosure = _part(Disclosure, value.get("disclosure"))
+    said_before = disclosure.text if disclosure else None
+    rules = value.get("rules")
+    replies: list[tuple[yaml_lines.Path, Reply | None, Iterable[str]]] = [
+        (("rules", index, "reply"), rule.reply, rule.when.values)
+        for index, written in enumerate(rules if isinstance(rules, list) else [])
+        if (rule := _part(Rule, written)) is not None
     ]
-    replies.append((("hand_over", "reply"), rules.hand_over and rules.hand_over.reply, frozenset()))
-    for place, reply, groups in replies:
+    if (hand_over := _part(HandOver, value.get("hand_over"))) is not None:
+        replies.append((("hand_over", "reply"), hand_over.reply, VALUES))
+    for place, reply, known in replies:
         if reply is not None:
-            for key, message in reply.problems(known=groups | frozenset(VALUES), disclosure=disclosure):
+            for key, message in reply.problems(known=frozenset(known), disclosure=said_before):
                 yield (*place, key), message
+
+
+def _part(kind: type[_Part], written: Any) -> _Part | None:  # noqa: ANN401 - whatever the file holds
+    """A part of the file by itself, or None when it is absent or wrong."""
+    try:
+        return kind.model_validate(written)
+    except ValidationError:
+        return None
 
 
 def _never_reached(rules: Rules) -> Iterator[_Problem]:
@@ -207,6 +223,12 @@ def _problem(details: ErrorDetails) -> _Problem:
     message = details["msg"].removeprefix("Value error, ")
     if details["type"] == "extra_forbidden":
         message = "no such key"
+    elif details["type"] == "literal_error":
+        message = f"should be {details['ctx']['expected'].replace('True', 'true')}"
+    elif details["type"] == "bool_type":
+        message = "should be true or false"
+    elif details["type"] == "int_type":
+        message = "should be a whole number"
     elif details["type"] == "string_type":
         message += " (YAML takes true, null and numbers for something else: put it in quotes)"
     elif details["type"] in ("model_type", "model_attributes_type", "dict_type"):

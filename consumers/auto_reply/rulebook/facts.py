@@ -15,8 +15,16 @@ from consumers.decoding import Event
 # is cut off may take three times its share.
 PATTERNS_TIME_MAX_S = 0.02
 
-VALUES = ("text", "title", "payload", "ref", "ad_id", "ad_title", "product_id")
-"""The placeholders that every template may use; a regular expression's named groups come on top."""
+MESSAGES, POSTBACKS, REFERRALS = WEBHOOK_FIELDS = ("messages", "messaging_postbacks", "messaging_referral")
+
+VALUES: Mapping[str, frozenset[str]] = {
+    "text": frozenset({MESSAGES}),
+    "title": frozenset({POSTBACKS}),
+    "payload": frozenset({MESSAGES, POSTBACKS}),
+    **dict.fromkeys(("ref", "ad_id", "ad_title", "product_id"), frozenset(WEBHOOK_FIELDS)),
+}
+"""The placeholders of templates, and of which webhook fields an event may have a value for them; a regular expression's named
+groups come on top."""
 
 
 class Facts:

@@ -7,7 +7,6 @@ from typing import Annotated
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 CHOICES_MAX = 1000  # in one list: each may be sought in every message
-LANGUAGE = r"^[a-z]{2,3}$"  # ISO 639
 
 DAY_S = 24 * 3600
 PAUSE_MAX_S = 30 * DAY_S  # of every pause and cooldown: what is remembered for them has to be kept that long

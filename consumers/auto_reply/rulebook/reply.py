@@ -75,9 +75,18 @@ class Template:
         return text
 
 
-def _fitting_text(text: str) -> str:
+def not_blank(text: str) -> str:
+    """The text itself.
+
+    Raises:
+        ValueError: There is nothing in it.
+    """
     if not text.strip():
         raise ValueError("is blank, and Graph API refuses that")
+    return text
+
+
+def _fitting_text(text: str) -> str:
     size = Template(text).literal_bytes
     if size > TEXT_BYTES_MAX:
         raise ValueError(f"has {size} bytes in UTF-8, Graph API takes {TEXT_BYTES_MAX} at most")
@@ -97,11 +106,9 @@ def _web_url(url: str) -> str:
     return url
 
 
-def _title(characters_max: int) -> Any:  # noqa: ANN401 - pydantic's own field information
-    return Field(min_length=1, max_length=characters_max)
-
-
-Text = Annotated[Word, AfterValidator(_fitting_text)]
+Text = Annotated[Word, AfterValidator(not_blank), AfterValidator(_fitting_text)]
+ButtonTitle = Annotated[str, Field(max_length=BUTTON_TITLE_CHARACTERS_MAX), AfterValidator(not_blank)]
+CardText = Annotated[str, Field(max_length=CARD_TEXT_CHARACTERS_MAX), AfterValidator(not_blank)]
 WebUrl = Annotated[str, AfterValidator(_web_url)]
 Payload = Annotated[str, Field(min_length=1, max_length=PAYLOAD_CHARACTERS_MAX)]
 
@@ -109,7 +116,7 @@ Payload = Annotated[str, Field(min_length=1, max_length=PAYLOAD_CHARACTERS_MAX)]
 class QuickReply(Strict):
     """A text to tap; a rule with `when: {quick_reply: [PAYLOAD]}` hears of it."""
 
-    title: str = _title(BUTTON_TITLE_CHARACTERS_MAX)
+    title: ButtonTitle
     payload: Payload
 
     def body(self) -> dict[str, Any]:
@@ -120,7 +127,7 @@ class QuickReply(Strict):
 class Button(Strict):
     """Opens an address (`url`), or comes back as a postback (`payload`)."""
 
-    title: str = _title(BUTTON_TITLE_CHARACTERS_MAX)
+    title: ButtonTitle
     url: WebUrl | None = None
     payload: Payload | None = None
 
@@ -139,8 +146,8 @@ class Button(Strict):
 class Card(Strict):
     """An element of a generic template: a title, and at least one thing more."""
 
-    title: str = _title(CARD_TEXT_CHARACTERS_MAX)
-    subtitle: str | None = Field(default=None, min_length=1, max_length=CARD_TEXT_CHARACTERS_MAX)
+    title: CardText
+    subtitle: CardText | None = None
     image_url: WebUrl | None = None
     url: WebUrl | None = None
     buttons: Annotated[tuple[Button, ...], LISTED] | None = Field(default=None, max_length=CARD_BUTTONS_MAX)

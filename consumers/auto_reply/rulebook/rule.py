@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
 from consumers.auto_reply.conversation import RECENT_ANSWERS_MAX
-from consumers.auto_reply.rulebook.parts import LANGUAGE, LISTED, Id, Seconds, Strict, Word
-from consumers.auto_reply.rulebook.reply import DISCLOSURE_BYTES_MAX, Reply, WebUrl
+from consumers.auto_reply.rulebook.parts import LISTED, Id, Seconds, Strict, Word
+from consumers.auto_reply.rulebook.reply import DISCLOSURE_BYTES_MAX, Reply, WebUrl, not_blank
 from consumers.auto_reply.rulebook.when import When, Words
 
 NAME_CHARACTERS_MAX = 64  # it is a label of metrics
@@ -17,8 +18,22 @@ SILENCE_S = 24 * 3600  # after the hand-over word: Meta's window for an answer
 DECIDER_TIMEOUT_MS = 2_000  # longer than a healthy model takes for a sentence
 DECIDER_TIMEOUT_MAX_MS = 30_000  # Meta's Messenger Platform policy: a bot answers within 30 s
 
+
+def _language(code: str) -> str:
+    if not re.fullmatch("[a-z]{2,3}", code):
+        raise ValueError("should be the two or three letters of a language, tr for example")
+    return code
+
+
 Cap = Annotated[int, Field(ge=1, le=RECENT_ANSWERS_MAX)]
-Language = Annotated[str, Field(pattern=LANGUAGE)]
+Language = Annotated[str, AfterValidator(_language)]
+
+
+def _function_name(name: str) -> str:
+    module, _, function = name.partition(":")
+    if not (function.isidentifier() and all(part.isidentifier() for part in module.split("."))):
+        raise ValueError("should name a function as package.module:function")
+    return name
 
 
 class Http(Strict):
@@ -31,7 +46,7 @@ class Decide(Strict):
     """Who decides instead of `reply`: an HTTP endpoint, or a Python function named `package.module:function`."""
 
     http: Http | None = None
-    function: str | None = Field(default=None, pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
+    function: Annotated[str, AfterValidator(_function_name)] | None = None
     timeout_ms: int = Field(default=DECIDER_TIMEOUT_MS, ge=1, le=DECIDER_TIMEOUT_MAX_MS)
 
     @model_validator(mode="after")
@@ -99,6 +114,7 @@ class HandOver(Strict):
 
 
 def _room_for_an_answer(text: str) -> str:
+    not_blank(text)
     if (size := len(text.encode())) > DISCLOSURE_BYTES_MAX:
         raise ValueError(f"has {size} bytes in UTF-8, {DISCLOSURE_BYTES_MAX} are the most: an answer comes after it")
     return text

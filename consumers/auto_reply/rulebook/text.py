@@ -6,6 +6,7 @@ digits and invisible characters make no difference. Turkish and Azerbaijani have
 
 from __future__ import annotations
 
+import math
 import unicodedata
 from collections.abc import Mapping
 
@@ -14,7 +15,10 @@ import regex  # type: ignore[import-untyped]  # its types are a package apart; w
 # A search looks at its clock now and then, and was measured to end up to 20 ms later than this. A sound expression takes
 # microseconds for a message, so whatever needs longer is one that backtracks without end.
 PATTERN_TIME_MAX_S = 0.01
-PATTERN_CHARACTERS_MAX = 500  # a repeated repetition is compiled by writing it out: half a second for `(a{1000}){1000}`
+PATTERN_CHARACTERS_MAX = 500  # the worst of them that we know compile in half a second
+REPETITIONS_MAX = (
+    1000  # Meta's limit for a text; `(a|b){1000000000}` is compiled by writing it out, into all memory there is
+)
 
 DOTLESS_LANGUAGES = frozenset(
     {"az", "tr"}
@@ -22,6 +26,7 @@ DOTLESS_LANGUAGES = frozenset(
 _DOTLESS = str.maketrans({"\N{LATIN CAPITAL LETTER I WITH DOT ABOVE}": "i", "I": "\N{LATIN SMALL LETTER DOTLESS I}"})
 
 _INVISIBLE = regex.compile(r"\p{Default_Ignorable_Code_Point}+")  # soft hyphens, joiners, variation selectors
+_REPEATED = regex.compile(r"(?P<group>\))?\s*\{\s*(?P<low>[0-9]*)\s*,?\s*(?P<high>[0-9]*)\s*\}")
 _WORD = regex.compile(r"\w+")  # the standard library's \w takes no vowel signs, and so cuts Hindi words into letters
 
 
@@ -49,6 +54,13 @@ def in_words(folded_text: str) -> str:
     return f" {' '.join(_WORD.findall(folded_text))} "
 
 
+def _repetitions_max(expression: str) -> int:
+    """How often a part of an expression is written out when it is compiled, at most: repeated groups may hold one another."""
+    counts = [(found["group"], int(found["high"] or found["low"] or 1)) for found in _REPEATED.finditer(expression)]
+    outer = math.prod(max(count, 1) for group, count in counts if group)
+    return outer * max((count for group, count in counts if not group), default=1)
+
+
 class Pattern:
     """A regular expression in the dialect of the `regex` package, whatever the case.
 
@@ -59,14 +71,19 @@ class Pattern:
         expression: As written.
 
     Raises:
-        ValueError: It is too long, or not an expression.
+        ValueError: It is too long, repeats too often, or is no expression.
     """
 
     def __init__(self, expression: str) -> None:
         if len(expression) > PATTERN_CHARACTERS_MAX:
             raise ValueError(f"has {len(expression)} characters, {PATTERN_CHARACTERS_MAX} are the most")
+        if (repetitions := _repetitions_max(expression)) > REPETITIONS_MAX:
+            raise ValueError(
+                f"may repeat a part {repetitions} times, {REPETITIONS_MAX} are the most; + and * have no limit"
+            )
         try:
-            self._compiled = regex.compile(expression, regex.IGNORECASE | regex.FULLCASE)
+            # Composed like the text, but canonically: compatible forms of a letter are never signs of an expression.
+            self._compiled = regex.compile(unicodedata.normalize("NFC", expression), regex.IGNORECASE | regex.FULLCASE)
         except regex.error as error:
             raise ValueError(f"is no regular expression: {error.msg} at character {(error.pos or 0) + 1}") from None
         self.names: frozenset[str] = frozenset(self._compiled.groupindex)

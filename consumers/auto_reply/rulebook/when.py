@@ -9,12 +9,12 @@ from zoneinfo import ZoneInfo
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from consumers.auto_reply.rulebook.conditions import CONDITIONS, MINUTES_OF_DAY, Check
+from consumers.auto_reply.rulebook.facts import MESSAGES, POSTBACKS, VALUES, WEBHOOK_FIELDS
 from consumers.auto_reply.rulebook.parts import CHOICES_MAX, LISTED, LISTED_OR_ANY, Id, Strict, Word
 from consumers.auto_reply.rulebook.text import Pattern, folded, in_words
 
-_MESSAGES = frozenset({"messages"})
-_POSTBACKS = frozenset({"messaging_postbacks"})
-_ALL = frozenset({"messages", "messaging_postbacks", "messaging_referral"})
+_MESSAGES = frozenset({MESSAGES})
+_ALL = frozenset(WEBHOOK_FIELDS)
 
 _HOURS_AND_MINUTES = 2
 _MINUTES_OF_HOUR = 60
@@ -26,7 +26,7 @@ def _minutes(value: object) -> object:
         hours, minutes = (int(part) for part in parts)
         if minutes < _MINUTES_OF_HOUR and hours * _MINUTES_OF_HOUR + minutes <= MINUTES_OF_DAY:
             return hours * _MINUTES_OF_HOUR + minutes
-    raise ValueError("should be a time of day, 00:00 to 24:00")
+    raise ValueError("should be a time of day, HH:MM from 00:00 to 24:00")
 
 
 def _known_zone(name: str) -> str:
@@ -113,6 +113,8 @@ class When(Strict):
     def _asks_for_something(self) -> Self:
         if not self._given:
             raise ValueError("needs a condition; any_message: true takes every message")
+        if not self.webhook_fields:
+            raise ValueError("no event meets all of this: a tap on a button (postback) is no message")
         return self
 
     @cached_property
@@ -120,9 +122,10 @@ class When(Strict):
         return {name: value for name in CONDITIONS if (value := getattr(self, name)) is not None}
 
     @property
-    def groups(self) -> frozenset[str]:
-        """The named groups of the regular expression."""
-        return Pattern(self.regex).names if self.regex else frozenset()
+    def values(self) -> frozenset[str]:
+        """The placeholders that what meets the conditions may have a value for."""
+        groups = Pattern(self.regex).names if self.regex else frozenset()
+        return groups | {name for name, fields in VALUES.items() if fields & self.webhook_fields}
 
     @cached_property
     def _choices(self) -> dict[str, frozenset[object]]:
@@ -159,4 +162,4 @@ class When(Strict):
 
 _WEBHOOK_FIELDS = dict.fromkeys(
     ("any_message", "text_contains", "text_words", "regex", "quick_reply", "story", "attachment_type"), _MESSAGES
-) | {"postback": _POSTBACKS}
+) | {"postback": frozenset({POSTBACKS})}

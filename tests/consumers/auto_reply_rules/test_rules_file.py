@@ -47,7 +47,16 @@ REST = "when: {any_message: true}, reply: {text: ok}"
         (one_rule("when: {text_contains: !python/tuple [a]}, reply: {text: ok}"), "tags are not taken"),
         ("version: 1\nrules: [{when: {any_message: true}, reply: {text: ok}}]", "line 2: rule 1 name: Field required"),
         (one_rule("when: {any_message: true}"), "line 4: rule 'a': needs a reply, or a decide"),
-        (one_rule("when: {any_message: false}, reply: {text: ok}"), "line 4: rule 'a' when.any_message: "),
+        (one_rule("when: {any_message: yes}, reply: {text: ok}"), "line 4: rule 'a' when.any_message: should be true"),
+        (one_rule("when: {first_message: 1}, reply: {text: ok}"), "when.first_message: should be true or false"),
+        (one_rule(f"{REST}, priority: high"), "line 4: rule 'a' priority: should be a whole number"),
+        (one_rule(f"{REST}, language: Turkish"), "language: should be the two or three letters of a language, tr"),
+        (one_rule(REST, top='disclosure: {text: " "}'), "line 2: disclosure.text: is blank"),
+        (one_rule("when: {postback: [A], text_contains: [hi]}, reply: {text: ok}"), "when: no event meets all of this"),
+        (
+            one_rule('when: {regex: "(?:a|b){1000000000}"}, reply: {text: ok}'),
+            "when.regex: may repeat a part 1000000000 times, 1000 are the most",
+        ),
         (one_rule("when: {}, reply: {text: ok}"), "line 4: rule 'a' when: needs a condition"),
         (one_rule("when: {text_contains: []}, reply: {text: ok}"), "rule 'a' when.text_contains: the list is empty"),
         (one_rule("when: {text_contains: hi}, reply: {text: ok}"), "when.text_contains: should be a list"),
@@ -61,7 +70,7 @@ REST = "when: {any_message: true}, reply: {text: ok}"
             one_rule("when: {quick_reply: false}, reply: {text: ok}"),
             "when.quick_reply: should be a list, [one, other], or",
         ),
-        (one_rule("when: {story: [like]}, reply: {text: ok}"), "when.story.0: Input should be 'mention' or 'reply'"),
+        (one_rule("when: {story: [like]}, reply: {text: ok}"), "when.story.0: should be 'mention' or 'reply'"),
         (one_rule('when: {regex: "("}, reply: {text: ok}'), "when.regex: is no regular expression: "),
         (
             one_rule(f'when: {{regex: "{501 * "a"}"}}, reply: {{text: ok}}'),
@@ -69,7 +78,7 @@ REST = "when: {any_message: true}, reply: {text: ok}"
         ),
         (
             one_rule("when: {time: {from: 18:00, to: 24:01, zone: Europe/Berlin}}, reply: {text: ok}"),
-            "when.time.to: should be a time of day, 00:00 to 24:00",
+            "when.time.to: should be a time of day, HH:MM from 00:00 to 24:00",
         ),
         (one_rule("when: {time: {from: 18:00, to: 18:00, zone: UTC}}, reply: {text: ok}"), "begins when it ends"),
         (
@@ -118,10 +127,12 @@ def test_broken_rules_file_is_refused_in_one_line_that_names_the_place(text: str
         ('{text: "{text!r}"}', "reply.text: a placeholder is a name in braces"),
         ('{text: "{text.__class__}"}', "reply.text: a placeholder is a name in braces"),
         ('{text: "{}"}', "reply.text: a placeholder is a name in braces"),
-        ('{text: "{order}"}', "reply.text: nothing gives a value to {order}"),
+        ('{text: "{order}"}', "reply.text: nothing gives a value to {order}; there are ad_id, ad_title, "),
+        ('{text: "{title}"}', "reply.text: nothing gives a value to {title}"),
         ('{text: a, fallback_text: "{text}"}', "reply.fallback_text: is for when a value is missing"),
         ("{text: a, quick_replies: [{title: 123456789012345678901, payload: P}]}", "quick_replies.0.title: "),
         ("{text: a, quick_replies: [{title: abcdefghijklmnopqrstu, payload: P}]}", "quick_replies.0.title: "),
+        ('{text: a, quick_replies: [{title: " ", payload: P}]}', "quick_replies.0.title: is blank"),
         (f"{{text: a, quick_replies: [{14 * '{title: t, payload: P},'}]}}", "reply.quick_replies: "),
         ("{text: a, quick_replies: []}", "reply.quick_replies: the list is empty"),
         ("{generic_template: [{title: a}]}", "generic_template.0: needs one more of subtitle"),
@@ -181,6 +192,9 @@ rules:
       quick_replies:
         - title: This title is too long for it
           payload: P
+  - name: c
+    when: {any_message: true}
+    reply: {text: "{order}"}
 """
     assert [line.split(":")[0] + ":" + line.split(":")[1] for line in problems(text)] == [
         "line 2: cooldown_s",
@@ -188,6 +202,7 @@ rules:
         "line 10: rule 'a' reply.text",
         "line 11: rule 'a' name",
         "line 16: rule 'a' reply.quick_replies.0.title",
+        "line 20: rule 'c' reply.text",
     ]
 
 
