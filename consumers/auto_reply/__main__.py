@@ -12,14 +12,13 @@ import click
 import structlog
 
 from consumers.auto_reply.accounts import Accounts
-from consumers.auto_reply.conversation import DAY
 from consumers.auto_reply.deciders import Deciders
 from consumers.auto_reply.entries import Encoder
 from consumers.auto_reply.figures import Figures
 from consumers.auto_reply.graph import Graph
 from consumers.auto_reply.partition import Tools, present
 from consumers.auto_reply.replier import Replier
-from consumers.auto_reply.rules import Rules, load_rules
+from consumers.auto_reply.rules import load_rules
 from consumers.auto_reply.rules_command import rules as rules_command
 from consumers.auto_reply.settings import Settings
 from consumers.auto_reply.tokens import Tokens
@@ -65,7 +64,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         replier = Replier(
             settings,
             tools,
-            looks_back=looks_back(rules, tools.event_age_max),
+            looks_back=max(rules.looks_back, tools.event_age_max),
             decoder=Decoder(topic_prefix=settings.topic_prefix, registry=registry),
             encoder=Encoder(await _schema_id(registry, settings) if registry else None),
         )
@@ -74,17 +73,6 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
             exits.callback(figures.serve(settings.metrics_host, settings.metrics_port))
         await exits.enter_async_context(_reloading(tokens, accounts))
         await replier.run(stop)
-
-
-def looks_back(rules: Rules, event_age_max: timedelta) -> timedelta:
-    """How far the ledger has to be read: as far as an event may be answered, or anything in the rules remembers."""
-    cooldowns = [rules.cooldown_s, *(rule.cooldown_s for rule in rules.rules)]
-    spans = [event_age_max, DAY, rules.human_pause, timedelta(seconds=max(cooldowns))]
-    if rules.hand_over is not None:
-        spans.append(timedelta(seconds=rules.hand_over.silence_s))
-    if rules.disclosure is not None:
-        spans.append(timedelta(days=rules.disclosure.every_days))
-    return max(spans)
 
 
 def _show(figures: Figures, accounts: Accounts, replier: Replier) -> None:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 DAY = timedelta(hours=24)  # of a daily cap: any 24 hours, so that neither time zones nor midnight matter
 
+# After so long a customer's message is a first one again: the ledger is not read further back for it.
+FIRST_MESSAGE_AFTER = timedelta(days=30)
+
 # The newest answers of a day that are remembered, and so the highest daily cap: nobody wants a bot that says more.
 RECENT_ANSWERS_MAX = 100
 
@@ -35,7 +38,7 @@ class Conversation:
         silenced_until: Until when the customer's hand-over word keeps the bot silent.
         disclosed_at: When the customer was last told that a bot answers.
         answered_at: When each rule last answered, by its name.
-        recent: The answers of the last 24 hours, oldest first: when, and by which rule.
+        recent: The answers of the 24 hours before the last one, oldest first: when, and by which rule. See `answers`.
     """
 
     customer_at: datetime | None = None
@@ -44,6 +47,14 @@ class Conversation:
     disclosed_at: datetime | None = None
     answered_at: Mapping[str, datetime] = field(default_factory=dict)
     recent: tuple[tuple[datetime, str], ...] = ()
+
+    def is_first(self, now: datetime) -> bool:
+        """Whether what the customer does now comes after nothing that is known."""
+        return self.customer_at is None or now - self.customer_at >= FIRST_MESSAGE_AFTER
+
+    def answers(self, now: datetime, *, rule: str | None = None) -> int:
+        """How often the bot, or one of its rules, answered in the 24 hours before."""
+        return sum(abs(now - at) < DAY and rule in (None, name) for at, name in self.recent)
 
     def seen(self, event: Event, *, is_own_echo: IsOwnEcho) -> Conversation:
         """The conversation after an event of the customer's, or after an echo; of anything else, the same one.

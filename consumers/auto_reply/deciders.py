@@ -96,7 +96,8 @@ class Deciders:
             disclosure = disclosure_due(conversation, self._rules, account_id=account_id, now=now)
             messages = reply.bodies({}, disclosure=disclosure)
         except (_Failed, Unrenderable) as error:
-            self._say(decision.rule, str(error))
+            # With the disclosure before it, a text may be too long that was not by itself.
+            self._say(decision.rule, str(error) if isinstance(error, _Failed) else "breaks_a_limit")
             return replace(
                 decision, action="reply" if decision.messages else "skip", reason="decider_failed", values={}
             )
@@ -193,10 +194,10 @@ class Deciders:
 def _question(decision: Decision, event: Event, conversation: Conversation) -> Question:
     told = {name: value for name, value in event.value.items() if name != "raw"}
     known = {
-        "is_first": conversation.customer_at is None,
+        "is_first": conversation.is_first(decision.decided_at),
         "customer_at": conversation.customer_at,
         "human_at": conversation.human_at,
-        "answers_in_24_h": len(conversation.recent),
+        "answers_in_24_h": conversation.answers(decision.decided_at),
     }
     question = {"version": 1, "rule": decision.rule, "event": told, "conversation": known, "values": decision.values}
     # As JSON, so that a function and an endpoint get the same: times as RFC 3339.

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from consumers.auto_reply.conversation import DAY, Conversation, is_echo
+from consumers.auto_reply.conversation import Conversation, is_echo
 from consumers.auto_reply.rulebook.facts import Facts
 from consumers.auto_reply.rulebook.reply import Reply, Unrenderable
 from consumers.auto_reply.rules import Rules
@@ -229,11 +229,10 @@ def _held_back(
     conversation: Conversation, *, now: datetime, rule: str | None, cooldown_s: int, daily_cap: int | None
 ) -> str | None:
     """Why the bot, or one rule, has said enough in a conversation."""
-    answers = [at for at, name in conversation.recent if rule in (None, name)]
     last = conversation.answered_at.get(rule) if rule else max(conversation.answered_at.values(), default=None)
     if cooldown_s and _within(last, now, timedelta(seconds=cooldown_s)):
         return "cooldown"
-    if daily_cap is not None and sum(_within(at, now, DAY) for at in answers) >= daily_cap:
+    if daily_cap is not None and conversation.answers(now, rule=rule) >= daily_cap:
         return "daily_cap"
     return None
 

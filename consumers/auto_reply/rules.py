@@ -22,6 +22,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 from pydantic import Field, PrivateAttr, ValidationError
 from pydantic_core import ErrorDetails
 
+from consumers.auto_reply.conversation import DAY, FIRST_MESSAGE_AFTER
 from consumers.auto_reply.rulebook import yaml_lines
 from consumers.auto_reply.rulebook.conditions import Check, Finding, words_in_text
 from consumers.auto_reply.rulebook.facts import VALUES, Facts
@@ -102,6 +103,19 @@ class Rules(Strict):
     def human_pause(self) -> timedelta:
         """`human_pause_s` as a duration."""
         return timedelta(seconds=self.human_pause_s)
+
+    @property
+    def looks_back(self) -> timedelta:
+        """How far back something may lie that a decision depends on."""
+        cooldowns = [self.cooldown_s, *(rule.cooldown_s for rule in self.rules)]
+        spans = [DAY, self.human_pause, timedelta(seconds=max(cooldowns))]
+        if self.hand_over is not None:
+            spans.append(timedelta(seconds=self.hand_over.silence_s))
+        if self.disclosure is not None:
+            spans.append(timedelta(days=self.disclosure.every_days))
+        if any(rule.when.first_message is not None for rule in self.rules):
+            spans.append(FIRST_MESSAGE_AFTER)
+        return max(spans)
 
     def is_enabled(self, account_id: str | None) -> bool:
         """Whether the bot answers for an account at all."""

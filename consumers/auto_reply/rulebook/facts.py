@@ -38,7 +38,7 @@ class Facts:
         referral: Where the customer comes from, or None: inside the message, inside the postback, or by itself.
         story: `mention` and `reply`, as far as they apply.
         attachment_types: Of the message's attachments; an open set.
-        is_first: Whether nothing of the customer's was known before.
+        is_first: See `Conversation.is_first`.
         now: The present, aware.
         values: What a template's placeholders stand for; a missing one is None.
 
@@ -66,7 +66,7 @@ class Facts:
         mention = {"mention"} if "story_mention" in self.attachment_types else set()
         reply = {"reply"} if (message.get("reply_to") or {}).get("story") else set()
         self.story = frozenset(mention | reply)
-        self.is_first = conversation.customer_at is None
+        self.is_first = conversation.is_first(now)
         self.now = now
         self.values: dict[str, str | None] = {
             "text": self.text,

@@ -82,7 +82,7 @@ class When(Strict):
     Attributes:
         any_message: Every message, one without text among them; no postback, no referral.
         account: The account that the customer writes to.
-        first_message: Whether nothing of this customer was known before.
+        first_message: Whether nothing of this customer is known from the last 30 days.
         quick_reply: The payload of a quick reply that was tapped.
         postback: The payload of a button or an ice breaker that was tapped.
         story: The message mentions the account in a story (`mention`), or answers a story of it (`reply`).

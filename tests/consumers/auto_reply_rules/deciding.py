@@ -39,9 +39,14 @@ def rules_of(text: str) -> Rules:
         return load_rules(path)
 
 
-def rule(when: str, *, more: str = "", top: str = "") -> Rules:
+def rule_text(when: str, *, more: str = "", top: str = "") -> str:
     """A file with one rule, `a`, that answers `ok`."""
-    return rules_of(f"version: 1\n{top}\nrules:\n- name: a\n  when: {when}\n  reply: {{text: ok}}\n{more}")
+    return f"version: 1\n{top}\nrules:\n- name: a\n  when: {when}\n  reply: {{text: ok}}\n{more}"
+
+
+def rule(when: str, *, more: str = "", top: str = "") -> Rules:
+    """The rules of such a file."""
+    return rules_of(rule_text(when, more=more, top=top))
 
 
 def at(moment: datetime, **changes: object) -> dict[str, Any]:

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from consumers.auto_reply.conversation import Conversation
 from consumers.auto_reply.decision import Decision
 from consumers.decoding import Event
-from tests.consumers.auto_reply_rules.deciding import NOW, Thread, came, decision_on, echo, rule, rules_of, said, texts
+from tests.consumers.auto_reply_rules.deciding import (
+    NOW,
+    Thread,
+    came,
+    decision_on,
+    echo,
+    rule,
+    rule_text,
+    rules_of,
+    said,
+    texts,
+)
 from tests.consumers.samples import decoded, message
 
 MINUTE = timedelta(minutes=1)
@@ -232,6 +244,32 @@ def test_first_message_is_the_first_that_is_known() -> None:
     ):
         known = Conversation().seen(earlier, is_own_echo=lambda _: True)
         assert (decision_on(said("hi", moment=NOW + MINUTE), rules, known).rule == "a") == first
+
+
+def test_first_message_is_one_again_after_30_days() -> None:
+    """A process that was started again since has to come to the same answer, so it reads the ledger back that far."""
+    known = Conversation().seen(said("hello"), is_own_echo=nobodys)
+    rules = rule("{first_message: true}")
+    for passed, first in ((30 * DAY - MINUTE, False), (30 * DAY, True)):
+        later = NOW + passed
+        assert (decision_on(said("hi", moment=later), rules, known, now=later).action == "reply") == first
+
+
+@pytest.mark.parametrize(
+    ("text", "days"),
+    [
+        (rule_text(ANY), 1),
+        (rule_text(ANY, top="human_pause_s: 259200"), 3),
+        (rule_text(ANY, top="cooldown_s: 345600"), 4),
+        (rule_text(ANY, more="  cooldown_s: 432000"), 5),
+        (rule_text(ANY, top="hand_over: {words: [human], silence_s: 518400}"), 6),
+        (rule_text(ANY, top="disclosure: {text: Bot., every_days: 7}"), 7),
+        (rule_text("{first_message: false}"), 30),
+    ],
+)
+def test_ledger_is_read_back_as_far_as_the_rules_remember(text: str, days: int) -> None:
+    """Whatever pause is the longest; a day at least, for what was said in it."""
+    assert rules_of(text).looks_back == days * DAY
 
 
 def test_clock_that_was_wrong_once_holds_nothing_back_for_longer_than_the_pause() -> None:

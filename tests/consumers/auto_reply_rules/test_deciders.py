@@ -8,6 +8,7 @@ import logging
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 
 import pytest
 from aiohttp import web
@@ -110,6 +111,31 @@ async def test_disclosure_stands_before_what_a_decider_says() -> None:
     decision = await settled(asking(function("shout"), top="disclosure: {text: Bot.}"), said("hi"))
     assert texts(decision) == ["Bot.\n\n{HI}"]
     assert decision.discloses
+
+
+async def test_disclosure_that_leaves_no_room_for_what_a_decider_says_is_a_broken_limit() -> None:
+    """Both together are one message; the fallback was checked with the disclosure when the rules were loaded."""
+    rules = asking(function("shout"), top=f"disclosure: {{text: {300 * 'b'}}}")
+    for size, reason in ((699, "decider_failed"), (698, "decider_answered")):
+        with capture_logs() as entries:
+            decision = await settled(rules, said((size - 2) * "a"))
+        assert decision.reason == reason
+        assert {entry["problem"] for entry in entries} == ({"breaks_a_limit"} if reason == "decider_failed" else set())
+        assert texts(decision)[0].startswith("bbb")
+
+
+async def test_decider_is_told_how_often_the_bot_answered_in_the_last_day() -> None:
+    """An answer of yesterday's morning is none of today's evening."""
+    rules = asking(function("think"))
+    known = Conversation()
+    for hours in (49, 23, 1):
+        earlier = Decision("reply", "rule_matched", NOW - timedelta(hours=hours), "a", ({"message": {"text": "ok"}},))
+        known = known.answered(earlier)
+    assert texts(await settled(rules, conversation=known)) == ["a: 2"]
+    late = said("hi", moment=NOW + timedelta(hours=23, minutes=30))
+    decision = decision_on(late, rules, known, now=NOW + timedelta(hours=23, minutes=30))
+    async with Deciders(rules) as deciders:
+        assert texts(await deciders.settled(decision, late, known)) == ["a: 0"]
 
 
 async def test_functions_that_never_return_take_no_more_threads_than_the_limit(
