@@ -100,6 +100,10 @@ class Process:
         await until(printed, f"{text!r} in what the process prints", deadline_s)
         return self.stdout + self.stderr
 
+    def send(self, number: signal.Signals) -> None:
+        """Sends a signal and waits for nothing."""
+        self._process.send_signal(number)
+
     async def end(self, number: signal.Signals | None = None, deadline_s: float = EXIT_DEADLINE_S) -> int:
         """Sends the signal when one is given, waits for the end and returns the exit code."""
         if number is not None and self.exit_code is None:

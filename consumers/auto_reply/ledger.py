@@ -210,7 +210,13 @@ async def read(options: Mapping[str, Any], topic: str, memories: Mapping[int, Me
     if not memories:
         return
     consumer = aiokafka.AIOKafkaConsumer(
-        **options, isolation_level="read_committed", enable_auto_commit=False, max_poll_records=READ_RECORDS_MAX
+        **options,
+        isolation_level="read_committed",
+        enable_auto_commit=False,
+        max_poll_records=READ_RECORDS_MAX,
+        # aiokafka looks for a first position by itself, beside our seeking: should it come last, too much is read, never too
+        # little (with `latest` it skipped everything, now and then).
+        auto_offset_reset="earliest",
     )
     await consumer.start()
     try:

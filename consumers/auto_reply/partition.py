@@ -35,7 +35,7 @@ from consumers.decoding import Event
 WATCH_INTERVAL_S = 1.0  # between two looks at intents without an outcome; they wait for minutes
 # For requests that are under way when a partition is given back. With the ledger's last flush it stays under the group's
 # session timeout, for aiokafka sends no heartbeat meanwhile.
-SETTLE_DEADLINE_S = 5.0
+SETTLE_DEADLINE_S = 3.0
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 

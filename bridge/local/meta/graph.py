@@ -140,6 +140,7 @@ class GraphStandIn:
             await self._runner.cleanup()
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
+        at = time.time()
         account_id = self._account_of(request)
         if account_id is None:
             return self._error(401, 190, None, {})
@@ -150,14 +151,14 @@ class GraphStandIn:
         code = behaviour.code
         if code is None and behaviour.rate_per_s is not None and self._is_too_often(account_id, behaviour.rate_per_s):
             usage = {account_id: [{"type": "messenger", "call_count": 100, "estimated_time_to_regain_access": 0}]}
-            self._note(account_id, body, sent=False, echoes=False)
+            self._note(at, account_id, body, sent=False, echoes=False)
             return self._error(400, 613, None, {"X-Business-Use-Case-Usage": json.dumps(usage)})
         if code is None and behaviour.status == 200 and not _is_well_formed(body):  # noqa: PLR2004 - HTTP's OK
-            self._note(account_id, body, sent=False, echoes=False)
+            self._note(at, account_id, body, sent=False, echoes=False)
             return self._error(400, 100, None, {})
         failed = code is not None or behaviour.status != 200  # noqa: PLR2004 - HTTP's OK
         sent = behaviour.sends or not failed
-        mid = self._note(account_id, body, sent=sent, echoes=behaviour.echoes)
+        mid = self._note(at, account_id, body, sent=sent, echoes=behaviour.echoes)
         if behaviour.loses_answer or random.random() < self._lost_share:  # noqa: S311 - no secret
             self.answers["lost"] += 1
             if request.transport is not None:
@@ -199,12 +200,12 @@ class GraphStandIn:
         self._windows[account_id] = now, count
         return count > rate_per_s
 
-    def _note(self, account_id: str, body: dict[str, Any], *, sent: bool, echoes: bool) -> str | None:
+    def _note(self, at: float, account_id: str, body: dict[str, Any], *, sent: bool, echoes: bool) -> str | None:
         """Counts a request, and sends its message; the message's mid, when there is one."""
         message = body.get("message")
         customer_id = str(body.get("recipient", {}).get("id"))
         mid = f"aWdfZAG1faXRlbToxOk{secrets.token_hex(12)}" if sent and message is not None else None
-        self.requests.append(Request(time.time(), account_id, customer_id, body, mid))
+        self.requests.append(Request(at, account_id, customer_id, body, mid))
         if mid is not None and message is not None and echoes and self._echoes_to is not None:
             self._echoes.append((account_id, _echo(account_id, customer_id, mid, message)))
         return mid
