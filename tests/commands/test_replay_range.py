@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import signal
 import stat
 import time
@@ -125,20 +126,22 @@ async def test_range_that_is_interrupted_goes_on_where_it_stopped(
     copies: str,
 ) -> None:
     """Ctrl-C ends it with 130 and says how to go on; killed or interrupted, no copy is missing in the end, and none is twice."""
-    many = 2000
+    many = 3000
     await produce(kafka, walked(topic_prefix, notification(*(message(f"{number}") for number in range(many)))))
     arguments = ("replay", "range", "messages", "--to-topic", copies, "--execute", "--id", "long")
-    for number in (signal.SIGINT, signal.SIGKILL):
-        process = await bridge(*arguments, "--rate", "300", environment=environment)
-        before = len(committed(kafka, copies))
-        async with asyncio.timeout(ANSWER_S):
-            while len(await asyncio.to_thread(committed, kafka, copies)) == before:
-                assert process.exit_code is None, process.stderr
-        assert await process.end(number) == (130 if number is signal.SIGINT else -signal.SIGKILL)
-        if number is signal.SIGINT:
-            assert "--id long goes on" in process.stderr
-            assert "Traceback" not in process.stderr
-    assert 0 < len(committed(kafka, copies)) < many
+    interrupted = await bridge(*arguments, "--rate", "400", environment=environment)
+    await interrupted.until_printed(" left, ")
+    assert await interrupted.end(signal.SIGINT) == 130
+    assert re.search(r"^copying: \d+ %, \d+:\d\d left, \d+ copied$", interrupted.stderr, re.MULTILINE)
+    assert "--id long goes on" in interrupted.stderr
+    assert "Traceback" not in interrupted.stderr
+    before = len(committed(kafka, copies))
+    killed = await bridge(*arguments, "--rate", "400", environment=environment)
+    async with asyncio.timeout(ANSWER_S):
+        while len(await asyncio.to_thread(committed, kafka, copies)) == before:
+            assert killed.exit_code is None, killed.stderr
+    await killed.end(signal.SIGKILL)
+    assert 0 < before < len(committed(kafka, copies)) < many + 8
     done = await call(*arguments, "--rate", "100000")
     assert done.stdout.splitlines()[-1] == f"{many + 8} records of {topic} were written to {copies}"
     assert len({value(copy)["raw"] for copy in committed(kafka, copies)}) == many + 8
