@@ -1,0 +1,115 @@
+"""What a delivery costs, in calls of functions: the same on any machine, however busy, where seconds are not.
+
+A call is one of Python's or C's, as sys.setprofile sees them, from the bytes on a connection to the records that the
+publisher gets and the answer. CPU follows them closely (docs/performance.md). A budget is what the street took when it was
+written, and a tenth: raise one only with the reason in the commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from types import FrameType
+
+import pytest
+
+from bridge.adapters.webhook import PATH, Webhook
+from bridge.encoding import DeadLetterEncoder
+from bridge.errors import Refused
+from bridge.intake import Intake
+from bridge.pipeline import Pipeline, Record
+from bridge.routing import DEAD_LETTER
+from bridge.signature import AppSecret
+from bridge.telemetry import Telemetry
+from tests.unit.street import ACCOUNT, CUSTOMER, ENCODERS, PREFIXES, SCHEMAS
+
+SECRET = b"secret"
+DELIVERIES = 20
+CALLS_MAX = {1: 215, 10: 960, 100: 8500}
+"""By events per delivery."""
+
+
+class Acknowledging:
+    """A publisher that acknowledges at once and counts."""
+
+    ready = True
+
+    def __init__(self) -> None:
+        self.records = 0
+
+    async def until_ready(self) -> None:
+        """It always is."""
+
+    def publish(self, records: Sequence[Record], _received_at: int, settled: Callable[[Refused | None], None]) -> None:
+        """Count, and acknowledge."""
+        self.records += len(records)
+        settled(None)
+
+
+def delivery(number: int, events: int) -> bytes:
+    """A signed request with text messages of customers of their own."""
+    items = [
+        {
+            "sender": {"id": f"{CUSTOMER}{event}"},
+            "recipient": {"id": ACCOUNT},
+            "timestamp": 1_763_800_000_000 + event,
+            "message": {"mid": f"mid-{number}-{event}", "text": "Is the blue one still there?"},
+        }
+        for event in range(events)
+    ]
+    entry = {"id": ACCOUNT, "time": 1_763_800_000_100 + number, "messaging": items}
+    body = json.dumps({"object": "instagram", "entry": [entry]}).encode()
+    signature = hmac.digest(SECRET, body, "sha256").hex()
+    head = f"POST {PATH} HTTP/1.1\r\nHost: a\r\nX-Hub-Signature-256: sha256={signature}\r\nContent-Length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
+def calls_of(take: Callable[[bytes], None], deliveries: Sequence[bytes]) -> int:
+    """How many functions are called while the deliveries are taken."""
+    calls = 0
+
+    def count(_frame: FrameType, event: str, _argument: object) -> None:
+        nonlocal calls
+        calls += event in {"call", "c_call"}
+
+    sys.setprofile(count)
+    try:
+        for each in deliveries:
+            take(each)
+    finally:
+        sys.setprofile(None)
+    return calls
+
+
+@pytest.mark.parametrize("events", CALLS_MAX)
+async def test_delivery_takes_no_more_calls_than_its_budget(events: int) -> None:
+    """From bytes to records and the answer, per delivery of 1, 10 and 100 events."""
+    publisher, telemetry = Acknowledging(), Telemetry()
+    intake = Intake(publisher=publisher, spool=None, found=telemetry.found, body_bytes_max=1 << 20)
+    dead_letters = DeadLetterEncoder(SCHEMAS[DEAD_LETTER], PREFIXES[DEAD_LETTER])
+    intake.pipeline = Pipeline(
+        topic_prefix="cost", encoders=ENCODERS, dead_letters=dead_letters, record_bytes_max=1 << 20
+    )
+    webhook = Webhook(
+        intake=intake,
+        app_secrets=[AppSecret("main", SECRET)],
+        verify_token="token",  # noqa: S106 - guards nothing
+        body_bytes_max=1 << 20,
+        telemetry=telemetry,
+    )
+    deliveries = [delivery(number, events) for number in range(2 * DELIVERIES)]
+    ours, theirs = socket.socketpair()
+    _, connection = await asyncio.get_running_loop().create_connection(webhook, sock=ours)
+    with theirs:
+        for each in deliveries[:DELIVERIES]:  # what is looked up once is known then
+            connection.data_received(each)
+        calls = calls_of(connection.data_received, deliveries[DELIVERIES:])
+        assert theirs.recv(1 << 20).count(b"HTTP/1.1 200 OK\r\n") == 2 * DELIVERIES
+    connection.abort()
+    await webhook.stop(1)
+    assert publisher.records == 2 * DELIVERIES * events
+    assert calls <= CALLS_MAX[events] * DELIVERIES, f"{calls / DELIVERIES:.0f} calls a delivery"
