@@ -3,7 +3,8 @@
 import { draw } from "./charts.js";
 import { WEEKDAYS, bars, count, dayOf, duration, make, moment, plain, share, upTo } from "./tables.js";
 
-const RETRY_MS = 3000, FEED_MAX = 100, DAY_MS = 86400e3, SCHEMES = window.matchMedia("(prefers-color-scheme: dark)");
+const RETRY_MS = 3000, FEED_MAX = 100, MARKED_MAX = 3, DAY_MS = 86400e3, SCHEMES = window.matchMedia("(prefers-color-scheme: dark)");
+// MARKED_MAX: more at once are not marked as new; a hundred that fade cost more than all the charts.
 const FORMATS = { count, duration, share };
 const $ = (id) => document.getElementById(id);
 let figures = null, accounts = [], stream = null, retry = 0, frame = 0, toldAt = 0, isNewChoice = true;
@@ -205,7 +206,7 @@ function takeEvents(events) {
     if (!isPaused) $("feed").replaceChildren();
   }
   if (isPaused) held = held.concat(events).slice(-FEED_MAX);
-  else showEvents(events, !isFeedNew);
+  else showEvents(events, !isFeedNew && events.length <= MARKED_MAX);
   isFeedNew = false;
 }
 
