@@ -8,11 +8,15 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from hypothesis import settings
+
 from consumers.auto_reply.conversation import Conversation
 from consumers.auto_reply.decision import Decision, decide
 from consumers.auto_reply.rules import Rules, load_rules
 from consumers.decoding import Event
 from tests.consumers.samples import ACCOUNT, CUSTOMER, decoded, event, message
+
+examples = settings(max_examples=100, deadline=None, derandomize=True)  # the same on a busy machine, and in every run
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)  # a Sunday
 AGE_MAX = timedelta(hours=1)
@@ -28,6 +32,9 @@ RECORD_NAMES = {
     "messaging_postbacks": "MessagingPostbacks",
     "messaging_referral": "MessagingReferral",
     "messaging_seen": "MessagingSeen",
+    "message_edit": "MessageEdit",
+    "message_reactions": "MessageReactions",
+    "standby": "Standby",
 }
 
 

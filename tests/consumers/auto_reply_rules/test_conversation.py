@@ -17,6 +17,7 @@ from tests.consumers.auto_reply_rules.deciding import (
     came,
     decision_on,
     echo,
+    examples,
     rule,
     rule_text,
     rules_of,
@@ -282,6 +283,7 @@ def test_clock_that_was_wrong_once_holds_nothing_back_for_longer_than_the_pause(
         assert decision_on(said("hi"), rules, known).reason == reason
 
 
+@examples
 @given(st.lists(st.tuples(st.integers(0, 3 * 24 * 3600), st.sampled_from(["a", "b"])), max_size=30))
 def test_conversation_knows_each_rules_last_answer_and_all_of_the_last_day(answers: list[tuple[int, str]]) -> None:
     """Whatever was answered when, and though an entry is read twice."""

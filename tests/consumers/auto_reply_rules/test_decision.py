@@ -51,34 +51,71 @@ def test_decision_holds_the_body_of_the_request() -> None:
     assert decision.decided_at == NOW
 
 
-@pytest.mark.parametrize(
-    ("happened", "reason"),
-    [
-        (echo(), "echo"),
-        (said(sender_id=ACCOUNT, recipient_id=CUSTOMER), "echo"),
-        (said(part={"is_self": True}), "self"),
-        (said(part={"is_deleted": True}), "unsent"),
-        (said(origin="standby"), "standby"),
-        (said(origin="changes"), "dashboard_test"),
-        (said(origin="entry"), "dashboard_test"),
-        (said(customer_id=None), "no_customer"),
-        (said(account_id=None), "no_customer"),
-        (said(received_at=NOW - HOUR - SECOND), "received_too_long_ago"),
-        (said(occurred_at=NOW - 24 * HOUR - SECOND), "outside_answer_window"),
-        (said(occurred_at=None), "time_unknown"),
-        (decoded(message(received_at=NOW, occurred_at=NOW) | {"message": None}), "not_a_message"),
-        (came("messaging_seen", read={"mid": "m"}), "not_a_message"),
-        (came("messaging_postbacks", postback=None), "not_a_message"),
-        (decoded(message(received_at=NOW, occurred_at=NOW), replay_id="r1"), "replayed"),
-        (said(received_at=NOW + timedelta(minutes=5) + SECOND), "clock_behind"),
-        (said(occurred_at=NOW + timedelta(minutes=5) + SECOND), "clock_behind"),
-    ],
-)
+POSTBACK = {"mid": "m", "title": "Hours", "payload": "HOURS", "referral": None}
+REFERRAL = {"ref": "flyer-7", "ad_id": "120", "source": "IGME-SOURCE-LINK", "type": "OPEN_THREAD"}
+STORY = {"story": {"id": "1", "url": "https://cdn.example/1"}}
+MENTION = [{"type": "story_mention", "payload": {"url": "https://cdn.example/2"}}]
+
+NEVER = [
+    (echo(), "echo"),
+    (said(sender_id=ACCOUNT, recipient_id=CUSTOMER), "echo"),
+    (said(part={"is_self": True}), "self"),
+    (said(part={"is_deleted": True}), "unsent"),
+    (said(origin="standby"), "standby"),
+    (said(origin="changes"), "dashboard_test"),
+    (said(origin="entry"), "dashboard_test"),
+    (said(customer_id=None), "no_customer"),
+    (said(account_id=None), "no_customer"),
+    (said(received_at=NOW - HOUR - SECOND), "received_too_long_ago"),
+    (said(occurred_at=NOW - 24 * HOUR - SECOND), "outside_answer_window"),
+    (said(occurred_at=None), "time_unknown"),
+    (decoded(message(received_at=NOW, occurred_at=NOW) | {"message": None}), "not_a_message"),
+    (came("messaging_seen", read={"mid": "m"}), "not_a_message"),
+    (came("message_edit", message_edit={"mid": "m", "text": "hello", "num_edit": 1}), "not_a_message"),
+    (came("message_reactions", reaction={"mid": "m", "action": "react", "emoji": "❤"}), "not_a_message"),
+    (came("messaging_postbacks", postback=None), "not_a_message"),
+    (came("standby", message={"mid": "m", "text": "hello"}), "standby"),
+    (decoded(message(received_at=NOW, occurred_at=NOW), replay_id="r1"), "replayed"),
+    (said(received_at=NOW + timedelta(minutes=5) + SECOND), "clock_behind"),
+    (said(occurred_at=NOW + timedelta(minutes=5) + SECOND), "clock_behind"),
+]
+"""What an event may be that nothing ever answers."""
+
+NOT_NOW = [
+    (Conversation(silenced_until=NOW + SECOND), "", "handed_over"),
+    (Conversation(human_at=NOW - 11 * HOUR), "", "human_answered"),
+    (Conversation(human_at=NOW), "human_pause_s: 0", "human_answered"),
+    (Conversation(answered_at={"b": NOW - SECOND}), "cooldown_s: 2", "cooldown"),
+    (Conversation(recent=((NOW - HOUR, "b"),)), "daily_cap: 1", "daily_cap"),
+    (Conversation(), f"accounts: {{{ACCOUNT}: {{enabled: false}}}}", "account_disabled"),
+]
+"""What a conversation, or the file, may hold against an answer to anything."""
+
+
+@pytest.mark.parametrize(("happened", "reason"), NEVER)
 def test_event_that_must_not_be_answered_is_not(happened: Event, reason: str) -> None:
     """Each of the reasons alone keeps an event from being answered, and is said."""
     decision = decision_on(happened, rules_of(SMALLEST))
     assert (decision.action, decision.reason, decision.messages) == ("skip", reason, ())
-    assert reason in REASONS
+
+
+@pytest.mark.parametrize(("conversation", "top", "reason"), NOT_NOW)
+def test_conversation_that_must_be_left_alone_is(conversation: Conversation, top: str, reason: str) -> None:
+    """A message, a tap and a link alike; a rule that would ask somebody asks nobody."""
+    asking = 'decide: {http: {url: "http://127.0.0.1:1/"}}'
+    usual, special = (rule(f"{{account: [{ACCOUNT}]}}", top=part, more=f"  {asking}\n") for part in ("", top))
+    tap = came("messaging_postbacks", postback=POSTBACK)
+    for happened in (said("hello"), tap, came("messaging_referral", referral=REFERRAL)):
+        assert decision_on(happened, usual).action == "ask"
+        decision = decision_on(happened, special, conversation)
+        assert (decision.action, decision.reason, decision.messages) == ("skip", reason, ())
+
+
+def test_every_reason_not_to_answer_is_tested() -> None:
+    """Whoever adds one adds its case."""
+    tested = {reason for *_, reason in [*NEVER, *NOT_NOW]}
+    elsewhere = {"no_rule", "hand_over_word", "rule_matched", "decider_answered", "decider_failed", "decider_declined"}
+    assert tested == set(REASONS) - elsewhere
 
 
 @pytest.mark.parametrize(
@@ -99,12 +136,6 @@ def test_dashboards_test_button_is_not_answered() -> None:
     """Meta's sample as it arrives: a change, years old."""
     sample = message(origin="changes", occurred_at=datetime(2018, 5, 28, tzinfo=UTC), received_at=NOW, account_id="0")
     assert decision_on(decoded(sample), rules_of(SMALLEST)).reason == "dashboard_test"
-
-
-POSTBACK = {"mid": "m", "title": "Hours", "payload": "HOURS", "referral": None}
-REFERRAL = {"ref": "flyer-7", "ad_id": "120", "source": "IGME-SOURCE-LINK", "type": "OPEN_THREAD"}
-STORY = {"story": {"id": "1", "url": "https://cdn.example/1"}}
-MENTION = [{"type": "story_mention", "payload": {"url": "https://cdn.example/2"}}]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consumers.auto_reply.rulebook.text import Pattern, folded, in_words
-from tests.consumers.auto_reply_rules.deciding import decision_on, rule, rules_of, said
+from tests.consumers.auto_reply_rules.deciding import decision_on, examples, rule, rules_of, said
 
 # The letters by their code points, because the eye does not tell them apart.
 DOTTED_CAPITAL, DOTLESS = "\u0130", "\u0131"
@@ -75,6 +75,7 @@ def test_turkish_i_keeps_its_dot_in_turkish_alone(word: str, text: str, turkish:
     assert (decision_on(said(text), rule(condition, top="language: tr", more="  language: en\n")).rule == "a") == other
 
 
+@examples
 @given(st.text())
 def test_folding_again_changes_nothing(text: str) -> None:
     """A folded text is folded, and in every composition the same."""
@@ -83,6 +84,7 @@ def test_folding_again_changes_nothing(text: str) -> None:
     assert folded(unicodedata.normalize("NFD", text), None) == once
 
 
+@examples
 @given(st.lists(st.sampled_from(["a", "bc", "größe", "42", "नमस्ते"]), min_size=1), st.data())
 def test_words_that_stand_in_a_text_are_found(words: list[str], data: st.DataObject) -> None:
     """Any run of its words is found in a text, with whatever stands between them."""
