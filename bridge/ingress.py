@@ -14,6 +14,7 @@ from bridge.adapters.webhook import Webhook
 from bridge.app import Serving
 from bridge.errors import Misconfigured
 from bridge.settings import Settings
+from bridge.tracing import Tracing, provider
 
 _log = structlog.get_logger()
 
@@ -27,6 +28,7 @@ class Ingress(Serving):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self._webhook: Webhook | None = None
+        self._tracing = Tracing(self.intake, provider()) if settings.tracing else None
 
     async def run(self) -> None:
         """Serve with the management port open from the first moment."""
@@ -44,7 +46,7 @@ class Ingress(Serving):
         """The public port."""
         settings = self.settings
         webhook = self._webhook = Webhook(
-            intake=self.intake,
+            intake=self._tracing or self.intake,
             app_secrets=self.secrets,
             verify_token=settings.verify_token.get_secret_value(),
             body_bytes_max=settings.body_bytes_max,
@@ -63,6 +65,8 @@ class Ingress(Serving):
         finally:
             server.close()
             await webhook.stop(self.drain_s)
+            if self._tracing is not None:
+                await asyncio.to_thread(self._tracing.close)
 
     def reload(self, settings: Settings) -> None:
         """Take over new secrets, those of the webhook too."""

@@ -32,7 +32,7 @@ _HEADER_OVERHEAD_BYTES = 10
 Header = tuple[str, bytes]
 
 
-class Record(msgspec.Struct, frozen=True):
+class Record(msgspec.Struct, frozen=True, gc=False):
     """A Kafka record that has no offset yet; its timestamp is the delivery's ``received_at``.
 
     Attributes:
@@ -85,13 +85,20 @@ class Pipeline:
         a delivery that fails every time it comes would end the subscription.
         """
         try:
-            return self._walk(delivery, notes)
+            records = self._walk(delivery, notes)
         except Unreadable as error:
-            reason, detail = error.reason, str(error)
+            records = [self._unreadable(delivery, notes, error.reason, str(error))]
         except Exception as error:  # noqa: BLE001 - see above; its text could hold the body, so only its type is told
-            reason, detail = UNPROCESSABLE, type(error).__name__
+            records = [self._unreadable(delivery, notes, UNPROCESSABLE, type(error).__name__)]
+        if delivery.traceparent is not None:
+            traceparent = ("traceparent", delivery.traceparent.encode())
+            for record in records:
+                record.headers.append(traceparent)
+        return records
+
+    def _unreadable(self, delivery: Delivery, notes: list[Note], reason: str, detail: str) -> Record:
         notes.append(Note("unreadable", reason))
-        return [self._dead_letter(delivery, delivery.body, reason, detail)]
+        return self._dead_letter(delivery, delivery.body, reason, detail)
 
     def _walk(self, delivery: Delivery, notes: list[Note]) -> list[Record]:
         notification = parse(delivery.body)
@@ -122,9 +129,9 @@ class Pipeline:
             headers.append(("ce_time", _rfc3339(event.occurred_at)))
         record = Record(topic, key, value, headers, event.account_id, event.occurred_at, event.sent_at)
         # The key and the source are in the value too: three times its size is more than the record can have.
-        if len(value) * 3 > self._record_bytes_max and _size_bytes(record) > self._record_bytes_max:
+        if len(value) * 3 > self._record_bytes_max and (size := _size_bytes(record, delivery)) > self._record_bytes_max:
             notes.append(Note("unreadable", RECORD_TOO_LARGE))
-            detail = f"{_size_bytes(record)} bytes for {topic}, at most {self._record_bytes_max}"
+            detail = f"{size} bytes for {topic}, at most {self._record_bytes_max}"
             return self._dead_letter(delivery, event.raw, RECORD_TOO_LARGE, detail, event.account_id)
         return record
 
@@ -171,7 +178,9 @@ def _rfc3339(milliseconds: int) -> bytes:
     return f"{_second(seconds)}.{rest:03d}Z".encode()
 
 
-def _size_bytes(record: Record) -> int:
-    """An upper bound of what a record takes alone in its batch."""
+def _size_bytes(record: Record, delivery: Delivery) -> int:
+    """An upper bound of what a record takes alone in its batch, with the header that it may still get."""
     headers = sum(len(name) + len(content) + _HEADER_OVERHEAD_BYTES for name, content in record.headers)
+    if delivery.traceparent is not None:
+        headers += len("traceparent") + len(delivery.traceparent) + _HEADER_OVERHEAD_BYTES
     return _BATCH_OVERHEAD_BYTES + len(record.key or b"") + len(record.value) + headers

@@ -171,6 +171,11 @@ class Settings(GraphSettings, KafkaSettings):
         description="Accounts whose silence matters, comma-separated, each `label=account id`, or the id alone: its last event is a "
         "metric under the label, or under its place: `account-1`.",
     )
+    tracing: bool = Field(
+        default=False,
+        description="Traces by OpenTelemetry: a span for each delivery, and `traceparent` in its records. Needs the extra `tracing`; "
+        "where spans go is OTEL_EXPORTER_OTLP_ENDPOINT.",
+    )
     log_format: Literal["json", "console"] = Field(
         "json", description="`json`: one object a line; `console`: for people."
     )

@@ -37,6 +37,7 @@ class ConsumerSettings(BaseSettings):
     schema_registry_url: HttpUrl | None = None
     group_id: str = Field(min_length=1)
     log_format: Literal["console", "json"] = "console"
+    tracing: bool = False
 
     @classmethod
     def variable(cls, name: str) -> str:

@@ -22,6 +22,7 @@ from consumers.decoding import Decoder, Event
 from consumers.errors import ConsumerError, RegistryUnavailableError, UndecodableError
 from consumers.registry import SchemaRegistry
 from consumers.settings import ConsumerSettings
+from consumers.tracing import Tracing
 
 POLL_TIMEOUT_MS = 250  # how long a stop may have to wait for an empty poll
 BATCH_RECORDS_MAX = 500  # about 20 ms of decoding, during which nothing else of this process runs
@@ -64,6 +65,7 @@ class Worker:
         self._registry_delay_s = 0.0
         self._undecodable_in_a_row = 0
         self._busy = asyncio.Lock()
+        self._tracing = Tracing(settings.group_id, enabled=settings.tracing)
         self.dead_letters = 0
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -79,6 +81,7 @@ class Worker:
             options = self._settings.kafka_options()
             dead_letters = DeadLetters(kafka_options=options, group_id=self._settings.group_id)
             stack.push_async_callback(in_time, dead_letters.stop)
+            stack.push_async_callback(asyncio.to_thread, self._tracing.close)
             consumer = await self._joined(stack, options)
             try:
                 await self._read(consumer, decoder, dead_letters, stop)
@@ -152,7 +155,8 @@ class Worker:
             self.dead_letters += 1
             log.error("dead_lettered", record=str(error))
         if events:
-            await self._handle(events)
+            with self._tracing.handling(record for records in batch.values() for record in records):
+                await self._handle(events)
         await _commit(consumer, {partition: records[-1].offset + 1 for partition, records in batch.items()})
 
     async def _decode(

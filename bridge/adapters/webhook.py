@@ -29,9 +29,10 @@ from bridge.errors import (
     Refused,
     WrongVerifyToken,
 )
-from bridge.intake import Acknowledger, Intake
+from bridge.intake import Acknowledger
 from bridge.signature import AppSecret, authenticate, claimed_digest
 from bridge.telemetry import Telemetry
+from bridge.tracing import Takes
 
 PATH = "/webhooks/instagram"
 
@@ -69,7 +70,7 @@ class Webhook:
     def __init__(
         self,
         *,
-        intake: Intake,
+        intake: Takes,
         app_secrets: Sequence[AppSecret],
         verify_token: str,
         body_bytes_max: int,

@@ -24,6 +24,7 @@ from consumers.decoding import Decoder, Event, reader_schemas
 from consumers.errors import ConsumerError, RegistryUnavailableError
 from consumers.registry import SchemaRegistry
 from consumers.settings import ConsumerSettings
+from consumers.tracing import Tracing
 from consumers.worker import REGISTRY_DELAY_MAX_S, REGISTRY_DELAY_MIN_S, in_time
 
 PROGRESS_INTERVAL_S = 5.0  # between two lines while catching up
@@ -55,6 +56,7 @@ class Ingest:
         rows: Makes rows of them.
         dead_letters: Takes what cannot be read.
         feed: Gets the newest events; None: nobody wants them.
+        tracing: Follows what is brought in.
     """
 
     def __init__(
@@ -65,14 +67,15 @@ class Ingest:
         decoder: Decoder,
         rows: Rows,
         dead_letters: DeadLetters | None,
+        tracing: Tracing,
         feed: Feed | None = None,
     ) -> None:
-        self._source, self._store = source, store
+        self._source, self._store, self._tracing = source, store, tracing
         self._decoder, self._rows = decoder, rows
         self._set_aside, self._feed = dead_letters, feed
         self._brake = Brake()
         self._offsets: dict[TopicPartition, int] = {}
-        self._progress = _Progress(source.left)
+        self._progress = _Progress()
         self.events = self.redeliveries = self.dead_letters = 0
         self.is_caught_up = False
 
@@ -103,8 +106,9 @@ class Ingest:
             await self._source.end(self._offsets)
 
     def _look_back(self) -> None:
-        self._progress.tell()
-        if not self.is_caught_up and self._source.left() == 0:
+        left = self._source.left(self._offsets)
+        self._progress.tell(left)
+        if not self.is_caught_up and left == 0:
             self.is_caught_up = True
             log.info("caught_up", events=self.events, redeliveries=self.redeliveries)
 
@@ -122,7 +126,8 @@ class Ingest:
         read_at_us = time.time_ns() // 1000
         arrivals = decoded.arrivals(read_at_us // 1000) if self.is_caught_up and not self._source.is_behind() else {}
         batch = Batch(list(decoded.rows.values()), offsets, arrivals, read_at_us)
-        absorbed = await asyncio.to_thread(self._store.absorb, batch)
+        with self._tracing.handling(record for of_one in records.values() for record in of_one):
+            absorbed = await asyncio.to_thread(self._store.absorb, batch)
         self._offsets |= offsets
         self.events += absorbed.events
         self.redeliveries += decoded.records - absorbed.events
@@ -187,6 +192,8 @@ async def opened(
         decoder = Decoder(topic_prefix=settings.topic_prefix, registry=registry)
         dead_letters = DeadLetters(kafka_options=settings.kafka_options(), group_id=settings.group_id)
         stack.push_async_callback(in_time, dead_letters.stop)
+        tracing = Tracing(settings.group_id, enabled=settings.tracing and not is_copy)
+        stack.push_async_callback(asyncio.to_thread, tracing.close)
         try:
             await source.begin(store.offsets(), since_ms=since_ms)
         except KafkaError as error:
@@ -198,6 +205,7 @@ async def opened(
                 decoder=decoder,
                 rows=Rows(decoder, topic_prefix=settings.topic_prefix, loop=asyncio.get_running_loop()),
                 dead_letters=None if is_copy else dead_letters,
+                tracing=tracing,
                 feed=feed,
             ),
             store,
@@ -207,16 +215,15 @@ async def opened(
 class _Progress:
     """One line now and then while there is something to catch up with, with the time that is left."""
 
-    def __init__(self, left: Callable[[], int]) -> None:
-        self._left = left
+    def __init__(self) -> None:
         self._told_at_s = time.monotonic()
         self._left_then: int | None = None
 
-    def tell(self) -> None:
+    def tell(self, left: int) -> None:
+        """Says how many records are left, when it is time to."""
         now_s = time.monotonic()
         if now_s - self._told_at_s < PROGRESS_INTERVAL_S:
             return
-        left = self._left()
         per_s = ((self._left_then or left) - left) / (now_s - self._told_at_s)
         if left and self._left_then is not None:
             left_s = round(left / per_s) if per_s > 0 else None

@@ -27,6 +27,7 @@ from consumers.dead_letters import DeadLetters
 from consumers.decoding import AUTO_REPLIES, Decoder, Event
 from consumers.errors import ConsumerError, RegistryUnavailableError, UndecodableError
 from consumers.settings import ConsumerSettings
+from consumers.tracing import Tracing
 
 WEBHOOK_FIELDS = ("messages", "messaging_postbacks", "messaging_referral")  # what a customer may be answered for
 
@@ -36,7 +37,9 @@ PENDING_ENTRIES_MAX = 4_000  # a replay is decided faster than written: reading 
 COMMIT_INTERVAL_S = 1.0  # what is not committed is read again and recognised
 COMMIT_TIMEOUT_S = 10.0  # aiokafka tries for ever
 START_TIMEOUT_S = 30.0  # a broker that accepts connections and says nothing
-SESSION_TIMEOUT_MS = 30_000  # aiokafka sends no heartbeat while a partition is given back, which may take ten seconds
+# How long the group waits for a process that was killed. aiokafka sends no heartbeat while partitions are given back, which takes
+# up to six seconds (SETTLE_DEADLINE_S, twice).
+SESSION_TIMEOUT_MS = 10_000
 TALLY_INTERVAL_S = 10.0  # often enough for someone who watches, seldom enough for a log that is kept
 RETRY_S_MIN, RETRY_S_MAX = 0.5, 15.0  # between two sessions, doubled each time
 UNDECODABLE_IN_A_ROW_MAX = 100  # with no good record between them they are a wrong setting or a wrong topic
@@ -63,6 +66,7 @@ class Replier(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aiok
         self.partitions: dict[int, Partition] = {}
         self._settings = settings
         self._options = settings.kafka_options()
+        self._tracing = Tracing(settings.group_id, enabled=settings.tracing)
         self._tools = tools
         self._looks_back = looks_back
         self._decoder = decoder
@@ -88,6 +92,12 @@ class Replier(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aiok
                 f"Kafka cannot be reached at {self._settings.kafka_bootstrap_servers} ({type(error).__name__}): "
                 f"is it running, and is {self._settings.variable('kafka_bootstrap_servers')} right?"
             ) from None
+        try:
+            await self._sessions(stop)
+        finally:
+            await asyncio.to_thread(self._tracing.close)
+
+    async def _sessions(self, stop: asyncio.Event) -> None:
         retry_s = RETRY_S_MIN
         while not stop.is_set():
             begin = asyncio.get_running_loop().time()
@@ -157,7 +167,8 @@ class Replier(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aiok
                 if self._to_open:
                     await self._open(consumer)  # and begins to read at what is committed: this batch comes again
                 elif generation == self._generation:
-                    await self._take(batch, dead_letters)
+                    with self._tracing.handling(record for records in batch.values() for record in records):
+                        await self._take(batch, dead_letters)
                 if loop.time() >= commit_at:
                     await self._commit(consumer)
                     commit_at = loop.time() + COMMIT_INTERVAL_S

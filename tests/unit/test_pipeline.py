@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
@@ -179,6 +180,34 @@ def test_record_too_large_is_a_dead_letter_of_its_raw_in_its_place() -> None:
     assert ("unreadable", RECORD_TOO_LARGE) in notes
     assert walked[1].key is None
     assert "ce_id" not in headers(walked[1])
+
+
+TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"  # the example of W3C's recommendation
+
+
+@pytest.mark.parametrize("body", [wrapped(MESSAGE, MESSAGE), b"not JSON", b"[1," + wrapped(MESSAGE) + b"]"])
+def test_traced_delivery_is_named_by_all_of_its_records(body: bytes) -> None:
+    """Events and dead letters alike; without a trace there is no header."""
+    made = pipeline().records(msgspec.structs.replace(delivery_of(body), traceparent=TRACEPARENT), [])
+    assert {headers(one)["traceparent"] for one in made} == {TRACEPARENT.encode()}
+    assert not any("traceparent" in headers(one) for one in records(body))
+
+
+def test_traced_record_is_too_large_by_its_header() -> None:
+    """What fits without the header, and would not with it, is a dead letter."""
+    body = wrapped(item(f'"message":{{"mid":"{"x" * 5000}"}}'))
+    limit = limit_of(body)
+    traced = msgspec.structs.replace(delivery_of(body), traceparent=TRACEPARENT)
+    assert [one.topic for one in walk(body, record_bytes_max=limit)[0]] == ["instagram.messages"]
+    assert [one.topic for one in pipeline(limit).records(traced, [])] == ["instagram.dead_letter"]
+
+
+def pipeline(record_bytes_max: int = 1 << 20) -> Pipeline:
+    """The street on the packaged schemas."""
+    letters = DeadLetterEncoder(SCHEMAS[DEAD_LETTER], PREFIXES[DEAD_LETTER])
+    return Pipeline(
+        topic_prefix="instagram", encoders=ENCODERS, dead_letters=letters, record_bytes_max=record_bytes_max
+    )
 
 
 def test_fault_of_our_own_is_a_dead_letter_of_the_delivery() -> None:
