@@ -1,4 +1,4 @@
-"""Events as Parquet files, one folder for each day and account, for tools that read no DuckDB. Reads the snapshot."""
+"""Events as Parquet files, one folder for each day and account, for tools that read no DuckDB. While the consumer runs, they are the snapshot's."""
 
 import shutil
 from datetime import UTC, datetime
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import structlog
 
-from consumers.analytics.store import connect, translated
+from consumers.analytics.store import connect, is_open_elsewhere, translated
 from consumers.errors import ConsumerError
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
@@ -23,16 +23,16 @@ def export(*, database: Path, snapshot: Path, to: Path) -> int:
     """Writes `TO/day=2026-11-22/account_id=…/data_0.parquet` and so on, all or nothing; returns how many events.
 
     Args:
-        database: Read when there is no snapshot.
-        snapshot: Read when it is there: the consumer may run meanwhile.
+        database: Read when no process has it open.
+        snapshot: Read while the consumer runs.
         to: A folder that does not exist yet, or is empty.
 
     Raises:
         ConsumerError: The folder is not empty, the disk is full, or there is nothing to read.
     """
-    source = snapshot if snapshot.exists() else database
+    source = snapshot if is_open_elsewhere(database) else database
     if not source.exists():
-        raise ConsumerError(f"there is neither {snapshot} nor {database}: run python -m consumers.analytics first")
+        raise ConsumerError(f"{source} does not exist: run python -m consumers.analytics for a while first")
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise ConsumerError(f"{to} is not empty: name a folder that does not exist yet")
     made_at = datetime.fromtimestamp(source.stat().st_mtime, UTC)

@@ -3,12 +3,11 @@
 import asyncio
 from pathlib import Path
 
-import duckdb
 import structlog
 
 from consumers.analytics.ingest import opened
 from consumers.analytics.settings import Settings
-from consumers.analytics.store import connect
+from consumers.analytics.store import is_open_elsewhere
 from consumers.errors import ConsumerError
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
@@ -57,21 +56,12 @@ class _Lock:
         self._was_said = False
 
     def is_free(self) -> bool:
-        if not self._path.exists():
-            return True
-        try:
-            connect(self._path).close()
-        except duckdb.IOException as error:
-            if "Could not set lock" in str(error):
-                if not self._was_said:
-                    log.warning(
-                        "waiting_for_database", path=str(self._path), remedy="stop the consumer that has it open"
-                    )
-                self._was_said = True
-                return False
-        except duckdb.Error:
-            pass  # damaged: this is what a rebuild is for
-        return True
+        """Says it once when it is not."""
+        is_free = not is_open_elsewhere(self._path)
+        if not is_free and not self._was_said:
+            log.warning("waiting_for_database", path=str(self._path), remedy="stop the consumer that has it open")
+            self._was_said = True
+        return is_free
 
 
 def _log_of(path: Path) -> Path:

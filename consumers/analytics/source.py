@@ -59,8 +59,7 @@ class Source:
         self._committed_at_s = 0.0
         self._committing: asyncio.Task[None] | None = None
         self._is_shown = True
-        self.ends: dict[TopicPartition, int] = {}
-        """Where each partition ended when it was first looked at: what there is to catch up."""
+        self._spans: dict[TopicPartition, tuple[int, int]] = {}  # what there was to catch up with
 
     async def begin(self, stored: Mapping[TopicPartition, int], *, since_ms: int | None = None) -> None:
         """Goes to the stored offsets; to the first record that is not older than `since_ms` where none is stored."""
@@ -70,9 +69,9 @@ class Source:
         if missing:
             log.warning("topics_missing", topics=missing, remedy="bridge topics apply")
 
-    def left(self) -> int:
-        """How many offsets are between what was given out and the ends of the beginning."""
-        return sum(max(0, end - self._next[place]) for place, end in self.ends.items())
+    def left(self, done: Mapping[TopicPartition, int]) -> int:
+        """How many offsets are between where partitions are done, and where they ended when they were first looked at."""
+        return sum(max(0, end - done.get(place, begin)) for place, (begin, end) in self._spans.items())
 
     def is_behind(self) -> bool:
         """Whether more is known to be waiting in Kafka than what was given out."""
@@ -142,7 +141,7 @@ class Source:
         since = await self._since(new)
         for place in new:
             self._next[place] = _within(place, self._stored.get(place), since.get(place), first[place], last[place])
-            self.ends[place] = last[place]
+            self._spans[place] = self._next[place], last[place]
         self._consumer.assign(list(self._next))
         for place, offset in self._next.items():
             self._consumer.seek(place, offset)

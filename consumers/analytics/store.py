@@ -30,6 +30,8 @@ CHECKPOINT_NEVER = "1TB"
 ARRIVALS_KEPT_DAYS = 7  # a page of a week; there may be ten rows a second
 TAIL_MAX = 100  # the newest events of a batch, for the live feed
 
+_LOCKED = "Could not set lock"  # how DuckDB says that another process has the file
+
 _ARROW = {"string": pa.string(), "long": pa.int64(), "boolean": pa.bool_(), "present": pa.bool_()}
 _ARROW["timestamp-millis"] = pa.timestamp("ms")
 _SCHEMA = pa.schema(
@@ -243,6 +245,15 @@ def connect(path: Path, *, read_only: bool = False) -> duckdb.DuckDBPyConnection
     )
 
 
+def is_open_elsewhere(path: Path) -> bool:
+    """Whether another process has the database open; not of one that is damaged or does not exist."""
+    try:
+        connect(path, read_only=True).close()
+    except duckdb.Error as error:
+        return _LOCKED in str(error)
+    return False
+
+
 def _make(path: Path, about: Mapping[str, str]) -> None:
     # Under another name until it is complete, so that a kill leaves no half-made file behind.
     unfinished = path.with_name(f"{path.name}.unfinished")
@@ -277,7 +288,7 @@ def translated(path: Path) -> Iterator[None]:
 
 def _remedy(path: Path, error: Exception) -> str:
     text = str(error)
-    if "Could not set lock" in text:
+    if _LOCKED in text:
         return f"{path} is open in another process, and only one can have it: stop that one, or read its snapshot"
     if any(words in text for words in ("No space left", "File too large", "Could not write")):
         return f"no space left for {path}: free some and start again, nothing is lost"

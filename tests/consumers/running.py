@@ -93,14 +93,19 @@ class Consumers:
         """The group that each of them joins."""
         return f"{self._topics.prefix}-group"
 
-    async def begin(self, name: str, **variables: str) -> Process:
-        """`python -m consumers.<name>`, with `ANALYTICS_…` or `AUTO_REPLY_…` for each variable."""
-        given = {
+    @property
+    def given(self) -> dict[str, str]:
+        """What each of them is told, without `ANALYTICS_` or `AUTO_REPLY_`."""
+        return {
             "KAFKA_BOOTSTRAP_SERVERS": self._topics.bootstrap_servers,
             "TOPIC_PREFIX": self._topics.prefix,
             "GROUP_ID": self.group_id,
             "LOG_FORMAT": "json",
-        } | variables
+        }
+
+    async def begin(self, name: str, **variables: str) -> Process:
+        """`python -m consumers.<name>`, with `ANALYTICS_…` or `AUTO_REPLY_…` for each variable."""
+        given = self.given | variables
         environment = {f"{name.upper()}_{variable}": value for variable, value in given.items()}
         process = await Process.begin("-m", f"consumers.{name}", folder=self._folder, environment=environment)
         self.begun.append(process)
