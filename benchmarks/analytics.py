@@ -12,7 +12,6 @@ import itertools
 import os
 import secrets
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -21,6 +20,7 @@ from pathlib import Path
 
 from aiokafka import AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.producer.message_accumulator import BatchBuilder
 from console import progress, say
 from procfs import cpu_seconds, peak_rss_bytes
 
@@ -44,6 +44,7 @@ EVENT_ID_AT = slice(11, 43)  # in a value: behind ten bytes of single-object enc
 RECORD_BYTES_MAX = 1024 * 1024
 IN_FLIGHT_MAX = 20  # batches that wait for their acknowledgement
 DEADLINE_S = 3600
+POLL_INTERVAL_S = 0.1
 
 
 def templates() -> list[Record]:
@@ -78,7 +79,7 @@ async def fill(bootstrap_servers: str, made: list[Record], count: int) -> None:
     """Brings so many events to Kafka."""
     async with AIOKafkaProducer(bootstrap_servers=bootstrap_servers, acks=1, linger_ms=0) as producer:
         waiting: set[asyncio.Future[object]] = set()
-        builders = {}
+        builders: dict[tuple[str, int], BatchBuilder | None] = {}
         for number, (topic, partition, key, value) in enumerate(itertools.islice(events(made), count)):
             place = (topic, partition)
             while True:
@@ -98,6 +99,16 @@ async def fill(bootstrap_servers: str, made: list[Record], count: int) -> None:
         await asyncio.gather(*waiting)
 
 
+async def said(process: asyncio.subprocess.Process, log: Path, entry: str) -> None:
+    """Waits until the consumer's log has an entry."""
+    began_s = time.monotonic()
+    while f'"event": "{entry}"' not in (text := log.read_text()):  # noqa: ASYNC240 - a short file
+        if process.returncode is not None:
+            raise SystemExit(text)
+        await asyncio.sleep(POLL_INTERVAL_S)
+        progress(f"{time.monotonic() - began_s:.0f} s, memory at most {peak_rss_bytes(process.pid) >> 20} MiB")
+
+
 async def catch_up(bootstrap_servers: str, folder: Path, count: int) -> None:
     """Runs the consumer until it has caught up, and says how it went."""
     log = folder / "analytics.log"
@@ -109,27 +120,22 @@ async def catch_up(bootstrap_servers: str, folder: Path, count: int) -> None:
         "ANALYTICS_LOG_FORMAT": "json",
     }
     with log.open("wb") as stderr:
-        process = subprocess.Popen([sys.executable, "-m", "consumers.analytics"], env=environment, stderr=stderr)
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "consumers.analytics", env=environment, stderr=stderr
+        )
     try:
-        while '"event": "page"' not in log.read_text():
-            await asyncio.sleep(0.02)
+        await said(process, log, "page")
         began_s, cpu_s = time.monotonic(), cpu_seconds(process.pid)
-        told_s = began_s
-        while '"event": "caught_up"' not in log.read_text():
-            if process.poll() is not None:
-                raise SystemExit(log.read_text())
-            await asyncio.sleep(0.05)
-            if time.monotonic() - told_s > 10:  # noqa: PLR2004 - seconds between two lines
-                told_s = time.monotonic()
-                progress(f"{told_s - began_s:.0f} s, memory {peak_rss_bytes(process.pid) >> 20} MiB")
+        await said(process, log, "caught_up")
         took_s, cpu_s = time.monotonic() - began_s, cpu_seconds(process.pid) - cpu_s
         say(
             f"{count:,} events in {took_s:.1f} s: {count / took_s:,.0f} events/s, {count / cpu_s:,.0f} events per CPU second "
             f"({1e6 * cpu_s / count:.1f} µs each), peak memory {peak_rss_bytes(process.pid) >> 20} MiB"
         )
     finally:
-        process.terminate()
-        process.wait()
+        if process.returncode is None:
+            process.terminate()
+            await process.wait()
     say(f"database {(folder / 'bench.duckdb').stat().st_size / count:.0f} bytes an event")
 
 

@@ -35,12 +35,12 @@ class Topics:
     def __init__(self, broker: Broker, prefix: str, admin: AIOKafkaAdminClient) -> None:
         self.bootstrap_servers = broker.bootstrap_servers
         self.prefix = prefix
-        self._admin = admin
+        self.admin = admin
 
     async def create(self, *webhook_fields: str) -> None:
         """Creates `<prefix>.<webhook field>` for each."""
         topics = [NewTopic(f"{self.prefix}.{name}", PARTITIONS, 1) for name in webhook_fields]
-        answer = await self._admin.create_topics(topics)
+        answer = await self.admin.create_topics(topics)
         assert [error[1] for error in answer.topic_errors] == [0] * len(topics)
 
     async def publish(
@@ -75,7 +75,7 @@ class Topics:
 
     async def committed(self, webhook_field: str, *, group_id: str) -> dict[int, int]:
         """The offsets that a group has committed in a topic, by partition."""
-        offsets = await self._admin.list_consumer_group_offsets(group_id)
+        offsets = await self.admin.list_consumer_group_offsets(group_id)
         topic = f"{self.prefix}.{webhook_field}"
         return {place.partition: known.offset for place, known in offsets.items() if place.topic == topic}
 

@@ -11,14 +11,17 @@ from aiohttp.test_utils import TestServer
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
+from bridge.local.service import Broker
+from consumers.dead_letters import IN_A_ROW_MAX, SHARE_MAX, SHARE_RECORDS_MIN, Brake
 from consumers.decoding import Event
-from consumers.errors import ConsumerError
+from consumers.errors import ConsumerError, UndecodableError
 from consumers.settings import ConsumerSettings
 from consumers.worker import UNDECODABLE_IN_A_ROW_MAX, Worker
 from tests.consumers.running import Topics, until
 from tests.consumers.samples import confluent, event, message, schema, single_object
 
 BROKEN = b"private words"
+TOPIC_CHARACTERS_MAX = 249  # Kafka's own limit
 
 
 class Settings(ConsumerSettings):
@@ -141,19 +144,29 @@ async def test_undecodable_record_is_set_aside_and_the_rest_goes_on(topics: Topi
     }
 
 
-async def test_undecodable_record_without_a_dead_letter_topic_stops_the_consumer(topics: Topics) -> None:
-    """Nothing is swallowed: the error names the topic to create, and the record is read again once it is there."""
+async def test_dead_letter_topic_that_is_missing_is_made_like_its_source(topics: Topics) -> None:
+    """With as many partitions, so that the record lies in its own; the consumer goes on."""
     await topics.create("messages")
-    await topics.publish("messages", BROKEN, single_object("Messages", message()))
+    await topics.publish("messages", BROKEN, single_object("Messages", message()), partition=1)
     reader = Reader(topics)
-    with pytest.raises(ConsumerError, match=rf"create the topic {topics.prefix}\.messages-dlt") as caught:
-        await reader.worker.run(asyncio.Event())
-    assert len(str(caught.value).splitlines()) == 1
-    assert await topics.committed("messages", group_id=reader.settings.group_id) == {}
-    await topics.create("messages-dlt")
     async with reader.running():
         await until(reader.event_ids, has(1))
-    assert [record.value for record in await topics.records("messages-dlt")] == [BROKEN]
+    assert [(record.partition, record.value) for record in await topics.records("messages-dlt")] == [(1, BROKEN)]
+
+
+async def test_undecodable_record_whose_dead_letter_topic_cannot_be_made_stops_the_consumer(
+    kafka: Broker, topics: Topics
+) -> None:
+    """Nothing is swallowed: the error names the topic to create, and the record is read again. Here its name is too long."""
+    prefix = topics.prefix + "-" * (TOPIC_CHARACTERS_MAX - len(topics.prefix) - len(".messages"))
+    long = Topics(kafka, prefix, topics.admin)
+    await long.create("messages")
+    await long.publish("messages", BROKEN, single_object("Messages", message()))
+    reader = Reader(long, group_id=f"{topics.prefix}-group")
+    with pytest.raises(ConsumerError, match=rf"create the topic {prefix}\.messages-dlt") as caught:
+        await reader.worker.run(asyncio.Event())
+    assert len(str(caught.value).splitlines()) == 1
+    assert await long.committed("messages", group_id=reader.settings.group_id) == {}
 
 
 async def test_many_undecodable_records_in_a_row_stop_the_consumer_before_any_is_set_aside(topics: Topics) -> None:
@@ -235,3 +248,38 @@ async def test_kafka_that_does_not_listen_is_said_in_one_line(topics: Topics) ->
     reader = Reader(topics, kafka_bootstrap_servers="127.0.0.1:1")
     with pytest.raises(ConsumerError, match=r"127\.0\.0\.1:1 .*WORKER_TEST_KAFKA_BOOTSTRAP_SERVERS"):
         await reader.worker.run(asyncio.Event())
+
+
+def undecodable() -> UndecodableError:
+    """A record that cannot be read."""
+    return UndecodableError(topic="t", partition=0, offset=7, reason="broken_value", detail="its bytes are none")
+
+
+def brake_on(brake: Brake, *, good_between: int, rounds: int = 100_000) -> int:
+    """How many records are read, each undecodable one behind so many good ones, until the brake holds or the rounds are over."""
+    for number in range(rounds):
+        brake.good(good_between)
+        try:
+            brake.bad(undecodable())
+        except ConsumerError as error:
+            assert "t partition 0 offset 7" in str(error)  # noqa: PT017 - whether it comes at all is the caller's question
+            return (number + 1) * (good_between + 1)
+    return 0
+
+
+def test_brake_holds_at_too_many_in_a_row() -> None:
+    """One before that, and a good record between, are let through."""
+    brake = Brake()
+    for _ in range(3):
+        assert brake_on(brake, good_between=0, rounds=IN_A_ROW_MAX - 1) == 0
+        brake.good(20 * IN_A_ROW_MAX)
+    assert brake_on(brake, good_between=0) == IN_A_ROW_MAX
+
+
+@pytest.mark.parametrize("before", [0, 1_000_000])
+def test_brake_holds_at_too_great_a_share_however_long_all_was_well(before: int) -> None:
+    """Scattered among good records, a share that is too great is noticed within some thousand records; half of it is not."""
+    brake = Brake()
+    brake.good(before)
+    assert brake_on(brake, good_between=round(2 / SHARE_MAX), rounds=10_000) == 0
+    assert 0 < brake_on(brake, good_between=round(1 / SHARE_MAX / 2)) < 20 * SHARE_RECORDS_MIN
