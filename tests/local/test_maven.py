@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bridge.errors import Misconfigured
-from bridge.local.artifacts import KAFKA, KAFKA_LOCK, LOGGING, REGISTRY, REGISTRY_LOCK
+from bridge.local.artifacts import KAFKA, KAFKA_LOCK, LOGGING, REGISTRY, REGISTRY_LOCK, TOOLS
 from bridge.local.maven import Locked, fetch, read_lock
 
 CONTENT = b"the bytes of a jar"
@@ -100,6 +100,6 @@ def test_fetch_shows_its_progress(repository: Path, tmp_path: Path, capfd: pytes
 def test_locks_hold_what_the_versions_name() -> None:
     """The lock files were made from the versions that the code names."""
     kafka = [file.coordinates for file in read_lock(KAFKA_LOCK)]
-    assert (kafka[0], kafka[-1]) == (KAFKA, LOGGING)
+    assert (kafka[0], *kafka[-2:]) == (KAFKA, TOOLS, LOGGING)
     assert [file.coordinates for file in read_lock(REGISTRY_LOCK)] == [REGISTRY]
     assert f"org.apache.logging.log4j:log4j-core:{LOGGING.rpartition(':')[2]}" in kafka
