@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 BROWSERS := chromium chromium-browser google-chrome
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev test check bench profile alerts chaos fuzz audit lock lock-java venv browser
+.PHONY: help setup dev test check bench bench-spool bench-replies profile alerts chaos fuzz audit lock lock-java venv browser
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -31,6 +31,12 @@ check: venv ## style, types, layers, and whether the locks belong to pyproject.t
 
 bench: setup ## deliveries/s, events/s, latency and CPU, read back from Kafka
 	$(BIN)/python benchmarks/bench.py $(ARGS)
+
+bench-spool: setup ## deliveries/s into the spool while Kafka hangs, and live latency while it is drained
+	$(BIN)/python benchmarks/spool.py $(ARGS)
+
+bench-replies: setup ## how soon auto_reply answers, and how many a process answers in a second
+	$(BIN)/python benchmarks/auto_reply.py $(ARGS)
 
 profile: venv ## CPU µs per event for each step of the street
 	$(BIN)/python benchmarks/profile_steps.py $(ARGS)

@@ -40,7 +40,9 @@ async def existing(settings: KafkaSettings) -> AsyncIterator[None]:
         yield
     finally:
         async with admin(settings) as client:
-            await client.delete_topics([topic_name(settings.topic_prefix, topic_field) for topic_field in MANAGED_FIELDS])
+            await client.delete_topics(
+                [topic_name(settings.topic_prefix, topic_field) for topic_field in MANAGED_FIELDS]
+            )
 
 
 async def _exist(settings: KafkaSettings) -> bool:

@@ -58,7 +58,7 @@ def command(
     """Run everything on this machine, until Ctrl-C.
 
     That is a real Kafka with its topics, the ingress, both sample consumers, the live page, and a stand-in for Meta that
-    sends signed traffic. The data folder keeps what they wrote.
+    sends signed traffic, takes the answers and sends their echoes. The data folder keeps what they wrote.
 
     Example: bridge dev --registry --rate 50
     """
@@ -138,6 +138,7 @@ def _introduction(stack: Stack, options: Options) -> str:
         f"  ingress    {stack.ingress}{moved}",
         f"  management {stack.management}/status  /metrics  /readyz",
         f"  live page  {stack.page}",
+        f"  answers    {stack.replies} (auto_reply), {stack.graph} (the stand-in for Graph API, whose echoes come back)",
         f"  data       {options.data.absolute()} (data, secrets, a log per part)",
         "",
         "  Send a delivery of your own, and see it on the live page:",

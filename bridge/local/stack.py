@@ -26,8 +26,9 @@ _REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=2)
 _OWNER_ONLY = 0o600
 
 RULES = """\
-# What the sample auto-reply consumer would answer; the first rule that matches wins.
+# What the sample auto-reply consumer answers; the first rule that matches wins. consumers/auto_reply/README.md has every key.
 version: 1
+human_pause_s: 60 # after somebody else answered: here, so that there is something to see
 rules:
   - name: hello
     when: {text_contains: [hello, hi]}
@@ -63,6 +64,8 @@ class Stack(msgspec.Struct, frozen=True):
 
     Attributes:
         ingress, management, page: URLs.
+        graph: URL of the stand-in for Graph API's status.
+        replies: URL of auto_reply's metrics.
         services: what was taken as broker and registry, a line each.
         children: our programs; any of them ending is a failure.
         app_secret: the secret that deliveries are signed with.
@@ -72,6 +75,8 @@ class Stack(msgspec.Struct, frozen=True):
     ingress: str
     management: str
     page: str
+    graph: str
+    replies: str
     services: list[str]
     children: list[Child]
     app_secret: str
@@ -96,11 +101,13 @@ async def running(options: Options, tell: Callable[[str], None]) -> AsyncIterato
         raise Misconfigured(f"port {options.port} is taken: name another with --port, or stop what listens there")
     async with contextlib.AsyncExitStack() as exits:
         services, reach = await _services(options, data, exits, tell)
-        ports = [free_port(usual) for usual in (options.port, 8081, 8082)]
+        ports = [free_port(usual) for usual in (options.port, 8081, 8082, 8083, 8084)]
         stack = Stack(
             ingress=f"http://127.0.0.1:{ports[0]}/webhooks/instagram",
             management=f"http://127.0.0.1:{ports[1]}",
             page=f"http://127.0.0.1:{ports[2]}/",
+            graph=f"http://127.0.0.1:{ports[3]}/status",
+            replies=f"http://127.0.0.1:{ports[4]}/metrics",
             services=[service.description for service in services],
             children=[],
             app_secret=_kept_secret(data / "app-secret"),
@@ -125,13 +132,19 @@ async def running(options: Options, tell: Callable[[str], None]) -> AsyncIterato
             "ANALYTICS_DATABASE": str(_database(data, options.kafka)),
         }
         auto_reply = {f"AUTO_REPLY_{name}": value for name, value in reach.items()} | {
-            "AUTO_REPLY_RULES": str(_kept_rules(data / "rules.yaml"))
+            "AUTO_REPLY_RULES": str(_kept_rules(data / "rules.yaml")),
+            "AUTO_REPLY_GRAPH_URL": f"http://127.0.0.1:{ports[3]}/v25.0",
+            "AUTO_REPLY_TOKENS": "*=the-stand-in-takes-any",
+            "AUTO_REPLY_METRICS_PORT": str(ports[4]),
         }
+        graph = ("-m", "bridge.local.meta.graph", "--port", str(ports[3]), "--webhook-url", stack.ingress)
         await _begin(_child("ingress", ("-m", "bridge", "serve"), bridge, data), stack, exits)
         await _begin(_child("analytics", ("-m", "consumers.analytics"), analytics, data), stack, exits)
+        await _begin(_child("graph", graph, bridge, data), stack, exits)
         await _begin(_child("auto-reply", ("-m", "consumers.auto_reply"), auto_reply, data), stack, exits)
         await _until_serving(stack.children[0], f"{stack.management}/readyz")
         await _until_serving(stack.children[1], stack.page)
+        await _until_serving(stack.children[2], stack.graph)
         if options.rate:
             simulate = ("-m", "bridge", "simulate", "--url", stack.ingress, "--rate", f"{options.rate:g}")
             await _begin(_child("simulate", simulate, bridge, data), stack, exits)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 
 import click
@@ -75,19 +75,23 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         await replier.run(stop)
 
 
+GAUGES = {
+    "accounts_stopped": "Accounts that send nothing until somebody mends it.",
+    "partitions": "Partitions that this process has.",
+    "without_outcome": "Intents that wait for Graph API's answer or for an echo.",
+    "waiting": "Events that wait for their turn or their answer.",
+}
+
+
 def _show(figures: Figures, accounts: Accounts, replier: Replier) -> None:
-    figures.gauge("accounts_stopped", "Accounts that send nothing until somebody mends it.", accounts.stopped)
-    figures.gauge("partitions", "Partitions that this process has.", lambda: len(replier.partitions))
-    figures.gauge(
-        "without_outcome",
-        "Intents that wait for Graph API's answer or for an echo.",
-        lambda: sum(partition.without_outcome for partition in list(replier.partitions.values())),
-    )
-    figures.gauge(
-        "waiting",
-        "Events that wait for their turn or their answer.",
-        lambda: sum(partition.waiting for partition in list(replier.partitions.values())),
-    )
+    reads: dict[str, Callable[[], float]] = {
+        "accounts_stopped": accounts.stopped,
+        "partitions": lambda: len(replier.partitions),
+        "without_outcome": lambda: sum(partition.without_outcome for partition in list(replier.partitions.values())),
+        "waiting": lambda: sum(partition.waiting for partition in list(replier.partitions.values())),
+    }
+    for name, meaning in GAUGES.items():
+        figures.gauge(name, meaning, reads[name])
 
 
 async def _schema_id(registry: SchemaRegistry, settings: Settings) -> int:

@@ -33,21 +33,21 @@ Kind = Literal["sent", "limited", "unreachable", "stop", "refused", "lost"]
 """`limited` and `unreachable` certainly sent nothing and may be tried again; `stop` and `refused` sent nothing and never will;
 of `lost` nobody knows."""
 
-_STOP = {
+STOP = {
     (190, None): "token_invalid",
     (200, None): "permission_missing",
     (10, 1893063): "permission_missing",
     (100, 2534029): "permission_missing",
 }
-_REFUSED = {
+REFUSED = {
     (10, 2534022): "outside_answer_window",
     (10, 2018278): "outside_answer_window",
     (10, 2018300): "controlled_by_another_app",
     (100, 2534014): "no_such_person",
     (551, None): "person_unreachable",
 }
-_LIMITED = frozenset({4, 17, 32, 613, 80002})
-_MAYBE_SENT = frozenset({1, 2})
+LIMITED = frozenset({4, 17, 32, 613, 80002})
+MAYBE_SENT = frozenset({1, 2})
 _OK, _TOO_MANY_REQUESTS, _SERVER_ERROR = 200, 429, 500
 
 
@@ -157,14 +157,14 @@ def meaning(status: int, content: bytes, headers: Mapping[str, str]) -> Answer:
 def _error(
     status: int, code: int | None, subcode: int | None, named: str | None, pause_s: float | None, *, is_transient: bool
 ) -> Answer:
-    for kind, table in (("stop", _STOP), ("refused", _REFUSED)):
+    for kind, table in (("stop", STOP), ("refused", REFUSED)):
         reason = table.get((code or 0, subcode)) or table.get((code or 0, None))
         if reason is not None:
             return Answer("stop" if kind == "stop" else "refused", reason, error=named)
-    if code in _LIMITED or (code is None and status == _TOO_MANY_REQUESTS):
+    if code in LIMITED or (code is None and status == _TOO_MANY_REQUESTS):
         return Answer("limited", "rate_limited", error=named, pause_s=pause_s)
     # An error may be returned for a message that was sent: what is not known to mean "no" means "perhaps".
-    if code in _MAYBE_SENT or status >= _SERVER_ERROR or is_transient:
+    if code in MAYBE_SENT or status >= _SERVER_ERROR or is_transient:
         return Answer("lost", "graph_error", error=named or f"HTTP {status}")
     return Answer("refused", "refused_by_graph", error=named or f"HTTP {status}")
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 from consumers.errors import ConsumerError
+
+OTHERS = "*"  # an account's place for every account without a token of its own: the stand-in for Graph API takes any
 
 
 def parse(text: str, *, source: str) -> dict[str, str]:
@@ -50,12 +51,9 @@ class Tokens:
         self.reload()
 
     def __getitem__(self, account_id: str) -> str | None:
-        """The token of an account, None when it has none."""
-        return self._read.get(account_id) or self._fixed.get(account_id)
-
-    def accounts(self) -> AbstractSet[str]:
-        """The accounts that have one."""
-        return self._read.keys() | self._fixed.keys()
+        """The token of an account, else the one for all others, else None."""
+        tokens = (self._read, self._fixed)
+        return next((found for name in (account_id, OTHERS) for known in tokens if (found := known.get(name))), None)
 
     def has_changed(self) -> bool:
         """Whether the file is another one than the one that was read last."""

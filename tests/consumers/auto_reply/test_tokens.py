@@ -22,6 +22,12 @@ def test_part_that_is_no_token_is_told_by_its_number_and_never_by_its_content(te
         parse(text, source="X")
 
 
+def test_token_of_a_star_is_for_every_other_account() -> None:
+    """One's own comes first."""
+    tokens = Tokens("*=any,1=a", None)
+    assert (tokens["1"], tokens["2"]) == ("a", "any")
+
+
 def test_account_with_two_tokens_is_refused() -> None:
     """Nobody could say which counts."""
     with pytest.raises(ConsumerError, match="account 1 has two tokens"):
