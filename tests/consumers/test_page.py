@@ -106,6 +106,12 @@ async def test_login_gives_a_cookie_that_is_not_the_token_and_opens_everything(g
         cookie = answer.headers["Set-Cookie"]
     assert {"HttpOnly", "SameSite=Strict", "Path=/"} <= set(cookie.split("; "))
     assert TOKEN not in cookie
+    assert "Secure" not in cookie
+    behind_tls = {"X-Forwarded-Proto": "https"}
+    async with guarded.session.post(
+        guarded.url, data={"token": TOKEN}, headers=behind_tls, allow_redirects=False
+    ) as answer:
+        assert "Secure" in answer.headers["Set-Cookie"].split("; ")
     value = cookie.split(";")[0]
     async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session:
         for sent, wanted in ((value, 200), (value[:-1] + "x", 401), (f"{COOKIE}=9{value.partition('=')[2]}", 401)):
