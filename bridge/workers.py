@@ -56,7 +56,8 @@ class Worker(Ingress):
     def __init__(self, settings: Settings, end: WorkerEnd, mode: ModeFlag) -> None:
         self._end_of_socket = end
         self._mode = mode
-        super().__init__(settings)
+        # The keeper has waited for the load balancers already, and gives a worker no longer than deliveries in flight need.
+        super().__init__(settings.model_copy(update={"shutdown_delay_ms": 0}))
         end.report = self._report
         end.lost = _end_at_once
 
