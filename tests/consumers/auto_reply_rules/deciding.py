@@ -27,6 +27,9 @@ SMALLEST = """
 """
 """The contract's."""
 
+POSTBACK = {"mid": "m", "title": "Hours", "payload": "HOURS", "referral": None}
+REFERRAL = {"ref": "flyer-7", "ad_id": "120", "source": "IGME-SOURCE-LINK", "type": "OPEN_THREAD"}
+
 RECORD_NAMES = {
     "messages": "Messages",
     "messaging_postbacks": "MessagingPostbacks",
