@@ -37,6 +37,9 @@ TRANSACTION_RECORDS_MAX = 500
 _TRANSACTION_TIMEOUT_MS = 30_000
 """After which Kafka gives up what a killed replay left open; until then readers of committed records wait in that topic."""
 
+_FIRST_TRANSACTION_TIMEOUT_S = 30.0
+"""The first of a cluster makes Kafka's own topic for transactions, and one after a kill waits until what was open is undone."""
+
 _FETCH_TIMEOUT_MS = 500
 _STALL_S = 60.0
 """Without a record or a step: twice as long as a transaction of ours can stand open."""
@@ -218,7 +221,7 @@ async def republishing(settings: KafkaSettings, name: str) -> AsyncIterator[Repu
     republisher = Republisher(settings, name)
     producer = republisher._producer  # noqa: SLF001 - the context owns what it makes
     try:
-        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+        async with asyncio.timeout(_FIRST_TRANSACTION_TIMEOUT_S):
             await producer.start()
             async with producer.transaction():
                 pass  # the first transaction asks for our producer id, which ends all others of this name

@@ -125,7 +125,7 @@ async def test_range_that_is_interrupted_goes_on_where_it_stopped(
     topic_prefix: str,
     copies: str,
 ) -> None:
-    """Ctrl-C ends it with 130 and says how to go on; killed or interrupted, no copy is missing in the end, and none is twice."""
+    """Ctrl-C ends it with 130 and says how to go on; killed, interrupted or overtaken, no copy is missing and none is twice."""
     many = 3000
     await produce(kafka, walked(topic_prefix, notification(*(message(f"{number}") for number in range(many)))))
     arguments = ("replay", "range", "messages", "--to-topic", copies, "--execute", "--id", "long")
@@ -135,17 +135,22 @@ async def test_range_that_is_interrupted_goes_on_where_it_stopped(
     assert re.search(r"^copying: \d+ %, \d+:\d\d left, \d+ copied$", interrupted.stderr, re.MULTILINE)
     assert "--id long goes on" in interrupted.stderr
     assert "Traceback" not in interrupted.stderr
-    before = len(committed(kafka, copies))
-    killed = await bridge(*arguments, "--rate", "400", environment=environment)
-    async with asyncio.timeout(ANSWER_S):
-        while len(await asyncio.to_thread(committed, kafka, copies)) == before:
-            assert killed.exit_code is None, killed.stderr
-    await killed.end(signal.SIGKILL)
-    assert 0 < before < len(committed(kafka, copies)) < many + 8
+    counts = [len(committed(kafka, copies))]
+    for number in (signal.SIGKILL, None):
+        process = await bridge(*arguments, "--rate", "400", environment=environment)
+        async with asyncio.timeout(ANSWER_S):
+            while (count := len(await asyncio.to_thread(committed, kafka, copies))) == counts[-1]:
+                assert process.exit_code is None, process.stderr
+        counts.append(count)
+        if number:
+            await process.end(number)
+    assert 0 < counts[0] < counts[-1] < many + 8
     done = await call(*arguments, "--rate", "100000")
     assert done.stdout.splitlines()[-1] == f"{many + 8} records of {topic} were written to {copies}"
     assert len({value(copy)["raw"] for copy in committed(kafka, copies)}) == many + 8
     assert len(committed(kafka, copies)) == many + 8
+    assert await process.end() == 1
+    assert "goes on in another process" in process.stderr
 
 
 @pytest.mark.parametrize("suffix", [".avro", ".jsonl", ".parquet"])
