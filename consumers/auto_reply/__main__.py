@@ -16,12 +16,12 @@ from consumers.auto_reply.deciders import Deciders
 from consumers.auto_reply.entries import Encoder
 from consumers.auto_reply.figures import Figures
 from consumers.auto_reply.graph import Graph
-from consumers.auto_reply.partition import Tools, present
 from consumers.auto_reply.replier import Replier
 from consumers.auto_reply.rules import load_rules
 from consumers.auto_reply.rules_command import rules as rules_command
 from consumers.auto_reply.settings import Settings
 from consumers.auto_reply.tokens import Tokens
+from consumers.auto_reply.tools import Tools, present
 from consumers.decoding import AUTO_REPLIES, Decoder, packaged_text
 from consumers.errors import ConsumerError, RegistryUnavailableError
 from consumers.process import command

@@ -12,24 +12,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
 from typing import Any
 
 import structlog
 
-from consumers.auto_reply.accounts import WAITING_MAX, Account, Accounts
+from consumers.auto_reply.accounts import WAITING_MAX, Account
 from consumers.auto_reply.conversation import Conversation, is_echo
-from consumers.auto_reply.deciders import Deciders
 from consumers.auto_reply.decision import Decision, decide
 from consumers.auto_reply.entries import Entry, Key, Status, conversation_key
-from consumers.auto_reply.figures import Figures
-from consumers.auto_reply.graph import Answer, Graph
+from consumers.auto_reply.graph import Answer
 from consumers.auto_reply.ledger import Ledger, LedgerLostError
 from consumers.auto_reply.memory import Memory
 from consumers.auto_reply.progress import Progress
-from consumers.auto_reply.rules import Rules
+from consumers.auto_reply.tools import Tools, carry_out
 from consumers.decoding import Event
 
 WATCH_INTERVAL_S = 1.0  # between two looks at intents without an outcome; they wait for minutes
@@ -38,34 +34,6 @@ WATCH_INTERVAL_S = 1.0  # between two looks at intents without an outcome; they 
 SETTLE_DEADLINE_S = 3.0
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Tools:
-    """What all partitions of a process share.
-
-    Attributes:
-        event_age_max: How long ago the bridge may have received an event that is answered.
-        unknown_after: How long an echo is waited for.
-        dry_run: Whether nothing is sent.
-        now: The present, aware, in whole milliseconds.
-    """
-
-    rules: Rules
-    deciders: Deciders
-    accounts: Accounts
-    graph: Graph
-    figures: Figures
-    event_age_max: timedelta
-    unknown_after: timedelta
-    dry_run: bool
-    now: Callable[[], datetime]
-
-
-def present() -> datetime:
-    """The present as the ledger holds it: in milliseconds."""
-    now = datetime.now(UTC)
-    return now.replace(microsecond=now.microsecond // 1000 * 1000)
 
 
 class Partition:
@@ -235,7 +203,7 @@ class Partition:
         requested_at = tools.now()
         tools.figures.requested((requested_at - intent.received_at).total_seconds())
         begin = asyncio.get_running_loop().time()
-        answer, mids = await self._carry_out(key, decision, account)
+        answer, mids = await carry_out(tools.graph, account, key[1], decision.messages)
         tools.figures.answered(asyncio.get_running_loop().time() - begin)
         known: dict[str, Any] = {
             "requested_at": requested_at,
@@ -261,29 +229,6 @@ class Partition:
                 "not_sent", account_id=key[0], reason=answer.reason, graph_error=answer.error, event_id=event.event_id
             )
         return True
-
-    async def _carry_out(self, key: Key, decision: Decision, account: Account) -> tuple[Answer, tuple[str, ...]]:
-        """Posts the bodies in their order until one fails; the last answer, and the ids of what was sent."""
-        mids: list[str] = []
-        answer = Answer("sent", "answered")
-        for body in decision.messages:
-            answer = await self._tools.graph.post(*key, body)
-            if answer.kind in ("limited", "unreachable"):
-                account.back_off(answer.pause_s, reason=answer.reason)
-            elif answer.kind == "stop":
-                account.stop(answer.reason)
-            elif answer.pause_s is not None:
-                account.back_off(answer.pause_s, reason="usage")
-            else:
-                account.worked()
-            if answer.message_id is not None:
-                mids.append(answer.message_id)
-            is_worth_nothing = "sender_action" in body and answer.kind in ("refused", "lost")
-            if answer.kind != "sent" and not is_worth_nothing:
-                break
-        else:
-            answer = Answer("sent", "answered")
-        return answer, tuple(mids)
 
     def _lost(self, event: Event, intent: Entry, answer: Answer) -> None:
         """Nobody knows whether it was sent: from here on only an echo tells, and one may have come already."""

@@ -22,7 +22,8 @@ from consumers.auto_reply import ledger
 from consumers.auto_reply.entries import Encoder
 from consumers.auto_reply.ledger import Ledger, LedgerLostError, closed
 from consumers.auto_reply.memory import Memory
-from consumers.auto_reply.partition import Partition, Tools
+from consumers.auto_reply.partition import Partition
+from consumers.auto_reply.tools import Tools
 from consumers.dead_letters import DeadLetters
 from consumers.decoding import AUTO_REPLIES, Decoder, Event
 from consumers.errors import ConsumerError, RegistryUnavailableError, UndecodableError
