@@ -70,11 +70,10 @@ def spool(settings: Settings) -> Iterator[Finding]:
     if not settings.spool_dir:
         yield Finding("spool", "warn", "there is none: an outage of Kafka is answered 503", "set BRIDGE_SPOOL_DIR")
         return
-    folder = Path(settings.spool_dir).absolute()
-    there = folder
-    while not there.exists():  # the bridge makes it
-        there = there.parent
+    folder = there = Path(settings.spool_dir).absolute()
     try:
+        while not there.exists():  # the bridge makes it
+            there = there.parent
         took_s = _fsync(there)
     except OSError as error:
         yield Finding(

@@ -13,7 +13,7 @@ from bridge.adapters.connection import admin
 from bridge.adapters.registry import COMPATIBILITY, Registry, RegistryUnreachable
 from bridge.adapters.rights import DESCRIBE, DESCRIBE_CONFIGS, WRITE, Cluster, look
 from bridge.adapters.topics import DEAD_LETTER_MARGIN_BYTES, PARTITIONS, REPLICAS, Topic
-from bridge.commands._finding import Finding, clock
+from bridge.commands._finding import Finding, clock, failure
 from bridge.errors import Misconfigured
 from bridge.routing import DEAD_LETTER, TOPIC_FIELDS, topic_name
 from bridge.settings import KafkaSettings
@@ -31,7 +31,7 @@ async def kafka(settings: KafkaSettings) -> AsyncIterator[Finding]:
     try:
         cluster = await look(settings)
     except Misconfigured as error:
-        yield Finding("kafka", "fail", str(error))
+        yield failure("kafka", str(error))
         return
     except (KafkaError, OSError) as error:
         remedy = "start it, or correct BRIDGE_KAFKA_BOOTSTRAP_SERVERS and what secures it"
@@ -95,8 +95,7 @@ def _topics(settings: KafkaSettings, found: Mapping[str, Topic], cluster: Cluste
     broken = False
     for line in topics.problems(settings, found):
         broken = True
-        what, _, remedy = line.rpartition(": ")
-        yield Finding("topics", "fail", what, remedy)
+        yield failure("topics", line)
     for name, topic in found.items():
         in_sync = int(topic.config[_IN_SYNC])
         standing = cluster.topics.get(name)  # asked a moment before
@@ -171,7 +170,7 @@ async def registry(settings: KafkaSettings) -> AsyncIterator[Finding]:
             levels = {subject: await asked.compatibility(subject) for subject in subjects}
             told = clock(asked.date, "the registry")
     except (Misconfigured, RegistryUnreachable) as error:
-        yield Finding("registry", "fail", str(error))
+        yield failure("registry", str(error))
         return
     if missing := [subject for subject, schema_id in ids.items() if schema_id is None]:
         yield Finding("registry", "fail", f"not registered: {', '.join(missing)}", "run `bridge schemas register`")

@@ -25,7 +25,7 @@ from yarl import URL
 from bridge.adapters.graph import Graph
 from bridge.adapters.http import BODY_TIMEOUT_S
 from bridge.adapters.webhook import PATH
-from bridge.commands._finding import Finding, clock
+from bridge.commands._finding import Finding, clock, failure
 from bridge.errors import Misconfigured
 from bridge.settings import GraphSettings, Settings, live_secrets
 from bridge.signature import AppSecret
@@ -277,7 +277,7 @@ async def graph(settings: GraphSettings, app_secret: str | None, account: str) -
         try:
             token = await asked.token()
         except Misconfigured as error:
-            yield Finding("Graph token", "warn", f"Meta does not tell of it: {error}")
+            yield failure("Graph token", f"Meta does not tell of it: {error}")._replace(outcome="warn")
         else:
             days = (token.expires_at - time.time()) / _DAY_S
             if not token.is_valid:
@@ -298,7 +298,7 @@ async def graph(settings: GraphSettings, app_secret: str | None, account: str) -
         try:
             names = await asked.subscribed(account)
         except Misconfigured as error:
-            yield Finding("subscription", "fail", str(error))
+            yield failure("subscription", str(error))
         else:
             if "messages" in names:
                 yield Finding("subscription", "ok", ", ".join(names))

@@ -28,6 +28,12 @@ class Finding(NamedTuple):
     remedy: str = ""
 
 
+def failure(check: str, error: str) -> Finding:
+    """A line that an error wrote: what is wrong, a colon, and how to mend it."""
+    what, colon, remedy = error.rpartition(": ")
+    return Finding(check, "fail", what, remedy) if colon else Finding(check, "fail", error)
+
+
 def clock(date: str | None, whose: str) -> Finding | None:
     """Our clock against the Date header of an answer that just came (whole seconds); None where it tells no time."""
     try:
