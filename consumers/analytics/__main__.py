@@ -43,6 +43,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
                 "topic_prefix": settings.topic_prefix,
                 "redeliveries": ingest.redeliveries,
                 "dead_letters": ingest.dead_letters,
+                "is_caught_up": ingest.is_caught_up,
             }
 
         readings = StoreReadings(store.cursor(), unanswered_minutes=settings.unanswered_minutes, status=status)

@@ -44,7 +44,7 @@ class Readings(Protocol):
         ...
 
     def status(self) -> dict[str, Any]:
-        """What only the running process knows: `topic_prefix`, `redeliveries`, `dead_letters`."""
+        """What only the running process knows: `topic_prefix`, `redeliveries`, `dead_letters`, `is_caught_up`."""
         ...
 
 

@@ -108,6 +108,10 @@ async def test_event_that_arrives_appears_without_a_reload(
     async with opened(chromium, live.url, complaints, size="phone") as page:
         await expect(page.get_by_role("heading", name="No events yet")).to_be_visible()
         await expect(page.get_by_text("bridge simulate")).to_be_visible()
+        live.status |= {"is_caught_up": False}
+        await expect(page.locator("#status")).to_have_text("Catching up: these numbers still grow")
+        live.status |= {"is_caught_up": True}
+        await until_live(page)
         live.take([message("Hello there")])
         await expect(page.locator("#feed li")).to_have_count(1)
         await expect(page.locator("#feed li .topic")).to_have_text("messages")

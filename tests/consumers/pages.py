@@ -34,7 +34,12 @@ class Shown:
     feed: Feed
     store: Store
     status: dict[str, Any] = field(
-        default_factory=lambda: {"topic_prefix": "instagram", "redeliveries": 1, "dead_letters": 3}
+        default_factory=lambda: {
+            "topic_prefix": "instagram",
+            "redeliveries": 1,
+            "dead_letters": 3,
+            "is_caught_up": True,
+        }
     )
 
     def take(self, values: Iterable[dict[str, Any]], *, record_name: str = "Messages") -> None:

@@ -7,7 +7,7 @@ const RETRY_MS = 3000, FEED_MAX = 100, MARKED_MAX = 3, DAY_MS = 86400e3, SCHEMES
 // MARKED_MAX: more at once are not marked as new; a hundred that fade cost more than all the charts.
 const FORMATS = { count, duration, share };
 const $ = (id) => document.getElementById(id);
-let figures = null, accounts = [], stream = null, retry = 0, frame = 0, toldAt = 0, isNewChoice = true;
+let figures = null, accounts = [], stream = null, retry = 0, frame = 0, toldAt = 0, isNewChoice = true, isCaughtUp = true;
 let isPaused = false, isFeedNew = true, held = [];
 
 // What is chosen ------------------------------------------------------------------------------------------------------
@@ -79,7 +79,7 @@ function connect() {
   on("figures", (newest) => {
     figures = newest;
     toldAt = performance.now();
-    say("live", "Live");
+    sayLive();
     $("problem").hidden = true;
     frame ||= requestAnimationFrame(show);
   });
@@ -113,6 +113,10 @@ async function explain(lost, query) {
   say("cut", state === "lost" ? "Not connected" : "Nothing to show");
   if ($("problem").textContent !== words) $("problem").textContent = words;
   $("problem").hidden = false;
+}
+
+function sayLive() {
+  say("live", isCaughtUp ? "Live" : "Catching up: these numbers still grow");
 }
 
 function say(state, words) {
@@ -168,6 +172,8 @@ function showSpan() {
 function showStatus(status) {
   for (const node of document.querySelectorAll("[data-status]")) put(node, status[node.dataset.status]);
   $("topics").textContent = `${status.topic_prefix}.*`;
+  isCaughtUp = status.is_caught_up;
+  if (figures) sayLive();
 }
 
 function showAccounts() {
