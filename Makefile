@@ -29,6 +29,12 @@ check: venv ## style, types, layers, and whether the locks belong to pyproject.t
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: venv ## the documentation as a site, in site/index.html
+	$(BIN)/mkdocs --quiet build
+
+catalogue: venv ## docs/catalogue.md, after a change in schemas/avro or in the street
+	$(BIN)/python -m tests.docs.catalogue
+
 bench: setup ## deliveries/s, events/s, latency and CPU, read back from Kafka
 	$(BIN)/python benchmarks/bench.py $(ARGS)
 
