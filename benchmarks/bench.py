@@ -21,6 +21,7 @@ from pathlib import Path
 
 import msgspec
 from console import progress, say
+from plots import page
 from report import Scenario, medians, ratios, warnings
 from rounds import Options, Run
 from servers import CORES, OTHER_CORES
@@ -113,6 +114,7 @@ def arguments() -> argparse.Namespace:
     )
     add("--kafka", metavar="HOST:PORT", help="a broker that is there, or docker [the packaged one]")
     add("--json", type=Path, metavar="FILE", help="writes every round, the medians and the machine")
+    add("--plot", type=Path, metavar="FILE.html", help="draws what an event costs against what varies: for a sweep")
     given = parser.parse_args()
     if any(not setting.startswith("BRIDGE_") or "=" not in setting for setting in given.set):
         parser.error("--set takes BRIDGE_…=VALUE")
@@ -159,6 +161,8 @@ def main() -> int:
         say(line)
     if given.json is not None:
         given.json.write_bytes(whole(run, began, given.kafka))
+    if given.plot is not None:
+        given.plot.write_text(page(run.rounds), "utf-8")
     return 0
 
 

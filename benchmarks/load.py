@@ -147,7 +147,9 @@ class Generator:
         if before is None:
             raise SystemExit("the window is empty: give --seconds more than 0")
         after, deliveries = self._measured(), self._acknowledged - acknowledged
-        latencies = sorted(self._latencies) or [float("nan")]
+        if not self._latencies:
+            raise SystemExit("no delivery was answered within the window: give more --seconds")
+        latencies = sorted(self._latencies)
         self._drain()
         return Result(
             seconds=after.at - before.at,

@@ -106,8 +106,8 @@ class Steps:
 
     def count(self) -> None:
         """Metrics."""
-        for records in self._records:
-            self._telemetry.found(records, ())
+        for delivery, records in zip(self._deliveries, self._records, strict=True):
+            self._telemetry.found(delivery.received_at, records, ())
 
     def append(self, publisher: KafkaPublisher) -> None:
         """Records → batches by topic and partition."""

@@ -55,10 +55,11 @@ class Place:
 
 @dataclass(frozen=True)
 class Server:
-    """A running server."""
+    """A running server; a reference has no management port."""
 
     port: int
     pid: int
+    management_port: int | None = None
 
 
 class Servers:
@@ -109,7 +110,7 @@ class Servers:
         Raises:
             Misconfigured: it did not start.
         """
-        port = free_port()
+        port, management_port = free_port(), None
         ready_url = f"http://127.0.0.1:{port}/"
         if target == "bridge":
             management_port = free_port()
@@ -134,7 +135,7 @@ class Servers:
         try:
             if not await _is_ready(process, ready_url):
                 raise Misconfigured(f"{target} did not start: {_last_line(log)}")
-            yield Server(port=port, pid=process.pid)
+            yield Server(port=port, pid=process.pid, management_port=management_port)
         finally:
             await _stop(process)
 
