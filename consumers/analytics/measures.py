@@ -16,8 +16,6 @@ import duckdb
 HOURLY_PERIOD_DAYS_MAX = 3  # 72 points on a chart; longer periods are shown by day
 TOP_MAX = 20  # rows of a ranking
 RESPONSE_UPPER_S = (60, 300, 900, 3600, 14400, 86400, None)  # 86,400: Meta's window for an answer without a human's tag
-_OFFSETS_MAX = 2**44  # more than a partition will ever hold; sorts by time, then by offset, in one number
-
 _IN_PERIOD = "event_time >= $since AND event_time < $until AND ($account IS NULL OR account_id = $account)"
 _BUCKET = "date_trunc($unit, event_time)"
 
@@ -138,6 +136,31 @@ _POSTBACKS = f"""
     WHERE webhook_field = 'messaging_postbacks' AND origin = 'messaging' AND payload IS NOT NULL AND {_IN_PERIOD}
     GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT {TOP_MAX}"""  # noqa: S608 - of constants
 
+# Questions of the period: event_time (when it was asked), answered_at and seconds, both null without an answer. The window begins
+# with the period. Of what was before it only each conversation's last message matters: times are whole milliseconds, so that one
+# number sorts by time and then, question before answer, tells who wrote it.
+_QUESTIONS = """
+    WITH recent AS (
+        SELECT conversation, event_time, is_echo FROM direct_messages
+        WHERE conversation IS NOT NULL AND event_time >= $since AND event_time <= $now
+            AND ($account IS NULL OR account_id = $account)
+    ), last_before AS (
+        SELECT conversation, (max(epoch_ms(event_time) * 2 + is_echo::BIGINT) & 1) = 1 AS is_echo
+        FROM direct_messages SEMI JOIN recent USING (conversation)
+        WHERE event_time < $since AND ($account IS NULL OR account_id = $account) GROUP BY 1
+    ), turns AS (
+        SELECT conversation, event_time, recent.is_echo,
+            lag(recent.is_echo, 1, coalesce(last_before.is_echo, true)) OVER in_order AS after_echo
+        FROM recent LEFT JOIN last_before USING (conversation)
+        WINDOW in_order AS (PARTITION BY conversation ORDER BY event_time, recent.is_echo)
+    ), changes AS (
+        SELECT event_time, is_echo,
+            lead(event_time) OVER (PARTITION BY conversation ORDER BY event_time, is_echo) AS answered_at
+        FROM turns WHERE is_echo <> after_echo
+    )
+    SELECT event_time, answered_at, epoch(answered_at - event_time) AS seconds FROM changes
+    WHERE NOT is_echo AND event_time < $until"""
+
 # Conversations in which a message, a tap or a link named an ad (or a ref), each conversation once for each of them.
 _CONVERSATIONS_BY = f"""
     SELECT {{column}}, count(DISTINCT conversation) FROM events
@@ -217,28 +240,6 @@ def _answers(period: _Period) -> dict[str, Any]:
     that have their answer, whenever it came. first_response_median_s, …_p90_s: of those, interpolated. unanswered:
     questions of the period that have none and wait for longer than unanswered_minutes.
     """
-    # The window begins with the period: of what was before it only the last message of each conversation matters.
-    questions = f"""
-        WITH recent AS (
-            SELECT conversation, event_time, kafka_offset, is_echo FROM direct_messages
-            WHERE conversation IS NOT NULL AND event_time >= $since AND event_time <= $now
-                AND ($account IS NULL OR account_id = $account)
-        ), last_before AS (
-            SELECT conversation, arg_max(is_echo, epoch_us(event_time)::HUGEINT * {_OFFSETS_MAX} + kafka_offset) AS is_echo
-            FROM direct_messages SEMI JOIN recent USING (conversation)
-            WHERE event_time < $since AND ($account IS NULL OR account_id = $account) GROUP BY 1
-        ), turns AS (
-            SELECT conversation, event_time, kafka_offset, recent.is_echo,
-                lag(recent.is_echo, 1, coalesce(last_before.is_echo, true)) OVER in_order AS after_echo
-            FROM recent LEFT JOIN last_before USING (conversation)
-            WINDOW in_order AS (PARTITION BY conversation ORDER BY event_time, kafka_offset)
-        ), changes AS (
-            SELECT event_time, is_echo,
-                lead(event_time) OVER (PARTITION BY conversation ORDER BY event_time, kafka_offset) AS answered_at
-            FROM turns WHERE is_echo <> after_echo
-        )
-        SELECT event_time, answered_at, epoch(answered_at - event_time) AS seconds FROM changes
-        WHERE NOT is_echo AND event_time < $until"""  # noqa: S608 - of constants
     buckets = ", ".join(
         f"count(*) FILTER (seconds > {lower}" + (")" if upper is None else f" AND seconds <= {upper})")
         for lower, upper in zip((-1, *RESPONSE_UPPER_S[:-1]), RESPONSE_UPPER_S, strict=True)
@@ -246,7 +247,7 @@ def _answers(period: _Period) -> dict[str, Any]:
     rows = period.rows(
         f"""SELECT {_BUCKET} AS bucket, count(seconds), median(seconds), quantile_cont(seconds, 0.9),
             count(*) FILTER (answered_at IS NULL AND event_time < $unanswered_before), {buckets}
-        FROM ({questions}) GROUP BY GROUPING SETS ((), (bucket))"""  # noqa: S608 - of constants
+        FROM ({_QUESTIONS}) GROUP BY GROUPING SETS ((), (bucket))"""  # noqa: S608 - of constants
     )
     by_bucket = {at: middle for at, _, middle, *_ in rows if at is not None}
     answered, middle, p90, unanswered, *histogram = next(row[1:] for row in rows if row[0] is None)

@@ -69,17 +69,17 @@ SELECT account_id, date_trunc('hour', event_time) AS hour,
 FROM direct_messages
 GROUP BY ALL;
 
--- A question is the customer's first message since the last echo; the next echo answers it. Of two messages with the
--- same time the one that Kafka got first is the earlier.
+-- A question is the customer's first message since the last echo; the next echo answers it. Of a question and an answer with
+-- the same time the question is the earlier.
 CREATE VIEW questions AS
 WITH turns AS (
-  SELECT account_id, customer_id, conversation, event_time, kafka_offset, is_echo,
-    lag(is_echo, 1, true) OVER (PARTITION BY conversation ORDER BY event_time, kafka_offset) AS after_echo
+  SELECT account_id, customer_id, conversation, event_time, is_echo,
+    lag(is_echo, 1, true) OVER (PARTITION BY conversation ORDER BY event_time, is_echo) AS after_echo
   FROM direct_messages
   WHERE conversation IS NOT NULL
 ), changes AS (
   SELECT account_id, customer_id, event_time AS asked_at, is_echo,
-    lead(event_time) OVER (PARTITION BY conversation ORDER BY event_time, kafka_offset) AS answered_at
+    lead(event_time) OVER (PARTITION BY conversation ORDER BY event_time, is_echo) AS answered_at
   FROM turns
   WHERE is_echo <> after_echo
 )

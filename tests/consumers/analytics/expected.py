@@ -29,7 +29,6 @@ class Fact:
     customer: str | None
     occurred_at: int | None
     received_at: int
-    offset: int
     item: Any
 
     @property
@@ -78,7 +77,6 @@ def facts(records: Iterable[ConsumerRecord[bytes, bytes]]) -> list[Fact]:
                 value["customer_id"],
                 value["occurred_at"],
                 value["received_at"],
-                record.offset,
                 json.loads(value["raw"]),
             )
     return list(found.values())
@@ -109,7 +107,7 @@ def questions(events: Iterable[Fact]) -> list[tuple[str, str, datetime, datetime
     found: list[tuple[str, str, datetime, datetime | None]] = []
     for (account, customer), messages in conversations.items():
         asked_at: datetime | None = None
-        for message in sorted(messages, key=lambda one: (one.at, one.offset)):
+        for message in sorted(messages, key=lambda one: (one.at, one.is_echo)):
             if not message.is_echo:
                 asked_at = asked_at or moment(message.at)
             elif asked_at is not None:
