@@ -19,7 +19,7 @@ from bridge.adapters.ranges import Copying, Range, copy, find, stored
 from bridge.adapters.reader import partitions_of
 from bridge.adapters.replaying import JOURNAL, committed_spans, journal, make_journal, republishing
 from bridge.commands._progress import Pace, Progress
-from bridge.commands._shared import fitting_table, moment_ms, output_option, run
+from bridge.commands._shared import completing, fitting_table, moment_ms, output_option, run
 from bridge.errors import BridgeError, Misconfigured
 from bridge.routing import AUTO_REPLIES, DEAD_LETTER, MANAGED_FIELDS, TOPIC_FIELDS, topic_name
 from bridge.settings import KafkaSettings
@@ -111,8 +111,13 @@ class _Outcome:
 
 
 @click.command("range")
-@click.argument("source", metavar="TOPIC")
-@click.option("--to-topic", metavar="TOPIC", help="Publish the records there; it may be the same topic.")
+@click.argument("source", metavar="TOPIC", shell_complete=completing(MANAGED_FIELDS))
+@click.option(
+    "--to-topic",
+    metavar="TOPIC",
+    shell_complete=completing(MANAGED_FIELDS),
+    help="Publish the records there; it may be the same topic.",
+)
 @click.option(
     "--to-file", type=click.Path(path_type=Path, dir_okay=False), help="Write them to FILE.avro, .jsonl or .parquet."
 )

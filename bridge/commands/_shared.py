@@ -38,6 +38,12 @@ output_option = click.option(
 )
 
 
+def completing(names: Iterable[str]) -> Callable[[click.Context, click.Parameter, str], list[str]]:
+    """What a shell offers for a value that may be one of these names, and may be another: click's ``shell_complete``."""
+    known = list(names)
+    return lambda _, __, begun: [name for name in known if name.startswith(begun)]
+
+
 def run(env_file: Path | None, work: Callable[[KafkaSettings], Coroutine[Any, Any, T]]) -> T:
     """Run a command's work with the settings that reach Kafka; no app secret is needed.
 

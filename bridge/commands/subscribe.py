@@ -11,7 +11,7 @@ from typing import NamedTuple
 import click
 
 from bridge.adapters.graph import INSTAGRAM_FIELDS, PAGE_FIELDS, PAGE_NAMES, Graph
-from bridge.commands._shared import fitting_table, output_option
+from bridge.commands._shared import completing, fitting_table, output_option
 from bridge.errors import Misconfigured
 from bridge.event import OTHER, WEBHOOK_FIELDS
 from bridge.settings import GraphSettings, load
@@ -27,7 +27,7 @@ class _Outcome(NamedTuple):
 
 @click.command("subscribe")
 @click.argument("account")
-@click.argument("webhook_fields", metavar="[FIELD]...", nargs=-1)
+@click.argument("webhook_fields", metavar="[FIELD]...", nargs=-1, shell_complete=completing(INSTAGRAM_FIELDS))
 @click.option("--page", is_flag=True, help="ACCOUNT is a Facebook Page, which has other names for some fields.")
 @click.option("--dry-run", is_flag=True, help="Show what would change, and change nothing.")
 @output_option
