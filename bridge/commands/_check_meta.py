@@ -1,4 +1,4 @@
-"""`bridge doctor` as Meta would see it: a public URL is asked, signed to, and troubled; and Meta is asked about the account.
+"""`bridge doctor --as-meta`: a public URL is asked, signed to, and troubled, as Meta would and as nobody should.
 
 Nothing of this reaches a topic: the only authentic body that is sent is a notification with an empty entry list, which the
 bridge answers 200 and publishes nothing of.
@@ -22,12 +22,10 @@ from typing import NamedTuple
 import aiohttp
 from yarl import URL
 
-from bridge.adapters.graph import Graph
 from bridge.adapters.http import BODY_TIMEOUT_S
 from bridge.adapters.webhook import PATH
-from bridge.commands._finding import Finding, clock, failure
-from bridge.errors import Misconfigured
-from bridge.settings import GraphSettings, Settings, live_secrets
+from bridge.commands._finding import Finding, clock
+from bridge.settings import Settings, live_secrets
 from bridge.signature import AppSecret
 
 _EMPTY = b'{"object":"instagram","entry":[]}'
@@ -48,7 +46,7 @@ _PAUSE_S = 2.0
 _STALL_TIMEOUT_S = BODY_TIMEOUT_S + 5.0
 """For the bridge to give up a request that stalls; a proxy may be a little later."""
 
-_CERTIFICATE_WARN_DAYS, _TOKEN_WARN_DAYS, _DAY_S = 14, 7, 86_400
+_CERTIFICATE_WARN_DAYS, _DAY_S = 14, 86_400
 _OK, _UNAUTHORIZED, _FORBIDDEN, _TOO_SLOW, _TOO_LARGE = 200, 401, 403, 408, 413
 _REMEDIES = {
     401: "give both sides the same app secret; look for a proxy that rewrites bodies",
@@ -266,44 +264,3 @@ async def _connect(url: URL) -> tuple[asyncio.StreamReader, asyncio.StreamWriter
 
 def _signature(body: bytes, secret: AppSecret) -> str:
     return "sha256=" + hmac.new(secret.key, body, hashlib.sha256).hexdigest()
-
-
-async def graph(settings: GraphSettings, app_secret: str | None, account: str) -> AsyncIterator[Finding]:
-    """What Meta says of the token, its permissions, and what the account has subscribed."""
-    if settings.graph_token is None:
-        yield Finding("Graph API", "ok", "not asked: BRIDGE_GRAPH_TOKEN is not set")
-        return
-    async with Graph(settings, app_secret) as asked:
-        try:
-            token = await asked.token()
-        except Misconfigured as error:
-            yield failure("Graph token", f"Meta does not tell of it: {error}")._replace(outcome="warn")
-        else:
-            days = (token.expires_at - time.time()) / _DAY_S
-            if not token.is_valid:
-                yield Finding(
-                    "Graph token", "fail", "Meta calls it invalid", "make a new one and set BRIDGE_GRAPH_TOKEN"
-                )
-            elif token.expires_at and days < _TOKEN_WARN_DAYS:
-                yield Finding("Graph token", "warn", f"valid for {days:.1f} days more", "renew it")
-            else:
-                yield Finding("Graph token", "ok", f"valid{f' for {days:.0f} days more' if token.expires_at else ''}")
-            lacking = ", ".join(token.missing)
-            yield Finding(
-                "Graph permissions",
-                "fail" if lacking else "ok",
-                f"missing: {lacking}" if lacking else f"{len(token.scopes)}, all that are needed",
-                "give the token these in the app's dashboard" if lacking else "",
-            )
-        try:
-            names = await asked.subscribed(account)
-        except Misconfigured as error:
-            yield failure("subscription", str(error))
-        else:
-            if "messages" in names:
-                yield Finding("subscription", "ok", ", ".join(names))
-            else:
-                found = f"without messages: {', '.join(names) or 'nothing'}"
-                yield Finding("subscription", "fail", found, "run `bridge subscribe ACCOUNT`")
-        if told := clock(asked.date, "Meta"):
-            yield told

@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 from yarl import URL
 
-from bridge.commands import _check_here, _check_kafka, _check_meta
+from bridge.commands import _check_graph, _check_here, _check_kafka, _check_meta
 from bridge.commands._finding import Finding, Outcome
 from bridge.commands._shared import output_option, printable
 from bridge.errors import Misconfigured
@@ -106,7 +106,7 @@ def _checks(env_file: Path | None, settings: Settings | None, account: str) -> I
         yield _check_kafka.kafka(kafka)
         yield _check_kafka.registry(kafka)
     if settings is not None:
-        yield _check_meta.graph(settings, live_secrets(settings)[0].key.decode(), account)
+        yield _check_graph.graph(settings, live_secrets(settings)[0].key.decode(), account)
 
 
 def _line(finding: Finding) -> str:
