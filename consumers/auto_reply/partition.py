@@ -32,6 +32,8 @@ WATCH_INTERVAL_S = 1.0  # between two looks at intents without an outcome; they 
 # For requests that are under way when a partition is given back. With the ledger's last flush it stays under the group's
 # session timeout, for aiokafka sends no heartbeat meanwhile.
 SETTLE_DEADLINE_S = 3.0
+# From an intent to its request. A process that was stopped for longer in between must not surprise anybody when it wakes up.
+SEND_DEADLINE_S = 30.0
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -199,7 +201,12 @@ class Partition:
         before = self._memory.conversation(key)
         after = before.seen(event, is_own_echo=self._memory.is_own).answered(decision)
         intent = Entry.of(event, decision, "intended", after)
+        begin = asyncio.get_running_loop().time()
         await asyncio.shield(self.ledger.add(intent, urgent=True))
+        if asyncio.get_running_loop().time() - begin > SEND_DEADLINE_S:
+            current = self._memory.conversation(key).not_sent(decision)
+            self._add(event, intent.becomes("failed", "too_late", decided_at=tools.now(), conversation=current))
+            return True
         requested_at = tools.now()
         tools.figures.requested((requested_at - intent.received_at).total_seconds())
         begin = asyncio.get_running_loop().time()
