@@ -5,19 +5,16 @@ one account or of all. Every event_id counts once. Messages are direct messages:
 An event that claims to be from the future is in no period that ends now; `future` counts it.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import duckdb
 
+from consumers.analytics.queries import BUCKET, IN_PERIOD, Period, iso, naive, one_moment
+
 HOURLY_PERIOD_DAYS_MAX = 3  # 72 points on a chart; longer periods are shown by day
 TOP_MAX = 20  # rows of a ranking
 RESPONSE_UPPER_S = (60, 300, 900, 3600, 14400, 86400, None)  # 86,400: Meta's window for an answer without a human's tag
-_IN_PERIOD = "event_time >= $since AND event_time < $until AND ($account IS NULL OR account_id = $account)"
-_BUCKET = "date_trunc($unit, event_time)"
 
 
 def accounts(connection: duckdb.DuckDBPyConnection) -> list[str]:
@@ -49,15 +46,15 @@ def figures(
         duckdb.Error: The database cannot be read.
     """
     unit = "hour" if until - since <= timedelta(days=HOURLY_PERIOD_DAYS_MAX) else "day"
-    period = _Period(connection, account_id, _naive(since), _naive(until), _naive(now), unit, unanswered_minutes)
-    with _one_moment(connection):
+    period = Period(connection, account_id, naive(since), naive(until), naive(now), unit, unanswered_minutes)
+    with one_moment(connection):
         series = _series(period)
         answers = _answers(period)
         series["first_response_median_s"] = [answers["by_bucket"].get(at) for at in series["at"]]
         return {
             "account_id": account_id,
-            "since": _iso(period.since),
-            "until": _iso(period.until),
+            "since": iso(period.since),
+            "until": iso(period.until),
             "unit": unit,
             "totals": {
                 **_totals(period),
@@ -66,7 +63,7 @@ def figures(
                 "new_customers": sum(series["new_customers"]),
                 "unanswered_minutes": unanswered_minutes,
             },
-            "series": series | {"at": [_iso(at) for at in series["at"]]},
+            "series": series | {"at": [iso(at) for at in series["at"]]},
             "events_by_field": dict(period.rows(_EVENTS_BY_FIELD)),
             "lag": _lag(period),
             "reactions": dict(period.rows(_REACTIONS)),
@@ -79,61 +76,24 @@ def figures(
         }
 
 
-@dataclass(frozen=True, slots=True)
-class _Period:
-    """What a query may name: times are naive UTC, as the tables have them."""
-
-    connection: duckdb.DuckDBPyConnection
-    account_id: str | None
-    since: datetime
-    until: datetime
-    now: datetime
-    unit: str
-    unanswered_minutes: int
-
-    def rows(self, query: str) -> list[tuple[Any, ...]]:
-        """The rows of a query, which gets those of the parameters that it names."""
-        every = {
-            "account": self.account_id,
-            "since": self.since,
-            "until": self.until,
-            "now": self.now,
-            "unit": self.unit,
-            "unanswered_before": self.now - timedelta(minutes=self.unanswered_minutes),
-        }
-        named = {name: value for name, value in every.items() if f"${name}" in query}
-        return self.connection.execute(query, named).fetchall()
-
-    def buckets(self) -> list[datetime]:
-        """The first moments of the hours or days that the period touches, also of those without any event."""
-        step = timedelta(hours=1) if self.unit == "hour" else timedelta(days=1)
-        at = self.since.replace(minute=0, second=0, microsecond=0)
-        at = at if self.unit == "hour" else at.replace(hour=0)
-        found = []
-        while at < self.until:
-            found.append(at)
-            at += step
-        return found
-
-
 # Events of each webhook field, as they were published: standby and dashboard tests among them.
-_EVENTS_BY_FIELD = f"SELECT webhook_field, count(*) FROM events WHERE {_IN_PERIOD} GROUP BY 1 ORDER BY 2 DESC, 1"  # noqa: S608 - of constants
+_EVENTS_BY_FIELD = f"SELECT webhook_field, count(*) FROM events WHERE {IN_PERIOD} GROUP BY 1 ORDER BY 2 DESC, 1"  # noqa: S608 - of constants
 
 # Reactions that were given, by name, by emoji where there is no name; one that was taken back or changed still was given.
 _REACTIONS = f"""
     SELECT coalesce(reaction, 'unknown'), count(*) FROM events
-    WHERE webhook_field = 'message_reactions' AND origin = 'messaging' AND action = 'react' AND {_IN_PERIOD}
+    WHERE webhook_field = 'message_reactions' AND origin = 'messaging' AND action = 'react' AND {IN_PERIOD}
     GROUP BY 1 ORDER BY 2 DESC, 1"""  # noqa: S608 - of constants
 
 # Attachments of messages in and out, by Meta's type; a message with three images counts three.
 _ATTACHMENTS = f"""
-    SELECT type, count(*) FROM (SELECT unnest(attachments) AS type FROM direct_messages WHERE {_IN_PERIOD})
+    SELECT type, count(*) FROM (SELECT unnest(attachments) AS type FROM direct_messages WHERE {IN_PERIOD})
     GROUP BY 1 ORDER BY 2 DESC, 1"""  # noqa: S608 - of constants
 
 # Taps on buttons and ice breakers, by the payload that the business gave them.
 _POSTBACKS = f"""
     SELECT payload, count(*) FROM events
-    WHERE webhook_field = 'messaging_postbacks' AND origin = 'messaging' AND payload IS NOT NULL AND {_IN_PERIOD}
+    WHERE webhook_field = 'messaging_postbacks' AND origin = 'messaging' AND payload IS NOT NULL AND {IN_PERIOD}
     GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT {TOP_MAX}"""  # noqa: S608 - of constants
 
 # Questions of the period: event_time (when it was asked), answered_at and seconds, both null without an answer. The window begins
@@ -164,11 +124,11 @@ _QUESTIONS = """
 # Conversations in which a message, a tap or a link named an ad (or a ref), each conversation once for each of them.
 _CONVERSATIONS_BY = f"""
     SELECT {{column}}, count(DISTINCT conversation) FROM events
-    WHERE {{column}} IS NOT NULL AND origin = 'messaging' AND {_IN_PERIOD}
+    WHERE {{column}} IS NOT NULL AND origin = 'messaging' AND {IN_PERIOD}
     GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT {TOP_MAX}"""  # noqa: S608 - of constants
 
 
-def _totals(period: _Period) -> dict[str, int]:
+def _totals(period: Period) -> dict[str, int]:
     """Plain counts of the period.
 
     events: of every webhook field. inbound, outbound: messages of customers; echoes. unsent: unsends. edited: edits, without
@@ -192,7 +152,7 @@ def _totals(period: _Period) -> dict[str, int]:
             count(*) FILTER ({messages} AND NOT is_echo AND list_contains(attachments, 'story_mention')),
             count(*) FILTER ({messages} AND NOT is_echo AND is_story_reply),
             count(*) FILTER (occurred_at IS NULL)
-        FROM events WHERE {_IN_PERIOD}"""  # noqa: S608 - of constants
+        FROM events WHERE {IN_PERIOD}"""  # noqa: S608 - of constants
     )
     [[future]] = period.rows(
         "SELECT count(*) FROM events WHERE event_time > $now AND ($account IS NULL OR account_id = $account)"
@@ -200,26 +160,26 @@ def _totals(period: _Period) -> dict[str, int]:
     return dict(zip(names, row, strict=True)) | {"future": future}
 
 
-def _series(period: _Period) -> dict[str, list[Any]]:
+def _series(period: Period) -> dict[str, list[Any]]:
     """Per hour or day: messages in and out, customers that wrote, and those of them that wrote for the first time ever."""
     counted = {
         at: numbers
         for at, *numbers in period.rows(
-            f"""SELECT {_BUCKET}, count(*) FILTER (NOT is_echo), count(*) FILTER (is_echo),
+            f"""SELECT {BUCKET}, count(*) FILTER (NOT is_echo), count(*) FILTER (is_echo),
                 count(DISTINCT conversation) FILTER (NOT is_echo AND conversation IS NOT NULL)
-            FROM direct_messages WHERE {_IN_PERIOD} GROUP BY 1"""  # noqa: S608 - of constants
+            FROM direct_messages WHERE {IN_PERIOD} GROUP BY 1"""  # noqa: S608 - of constants
         )
     }
     new = dict(
         period.rows(
             f"""WITH firsts AS (
                 SELECT conversation, min(event_time) AS event_time FROM direct_messages
-                WHERE NOT is_echo AND conversation IS NOT NULL AND {_IN_PERIOD} GROUP BY ALL
+                WHERE NOT is_echo AND conversation IS NOT NULL AND {IN_PERIOD} GROUP BY ALL
             ), known AS (
                 SELECT conversation FROM direct_messages
                 WHERE NOT is_echo AND event_time < $since AND ($account IS NULL OR account_id = $account)
             )
-            SELECT {_BUCKET}, count(*) FROM firsts ANTI JOIN known USING (conversation) GROUP BY 1"""  # noqa: S608 - of constants
+            SELECT {BUCKET}, count(*) FROM firsts ANTI JOIN known USING (conversation) GROUP BY 1"""  # noqa: S608 - of constants
         )
     )
     buckets = period.buckets()
@@ -233,7 +193,7 @@ def _series(period: _Period) -> dict[str, list[Any]]:
     }
 
 
-def _answers(period: _Period) -> dict[str, Any]:
+def _answers(period: Period) -> dict[str, Any]:
     """First response times, by when the question was asked.
 
     A question is a customer's first message since the last echo, the next echo answers it. answered: questions of the period
@@ -245,7 +205,7 @@ def _answers(period: _Period) -> dict[str, Any]:
         for lower, upper in zip((-1, *RESPONSE_UPPER_S[:-1]), RESPONSE_UPPER_S, strict=True)
     )
     rows = period.rows(
-        f"""SELECT {_BUCKET} AS bucket, count(seconds), median(seconds), quantile_cont(seconds, 0.9),
+        f"""SELECT {BUCKET} AS bucket, count(seconds), median(seconds), quantile_cont(seconds, 0.9),
             count(*) FILTER (answered_at IS NULL AND event_time < $unanswered_before), {buckets}
         FROM ({_QUESTIONS}) GROUP BY GROUPING SETS ((), (bucket))"""  # noqa: S608 - of constants
     )
@@ -263,7 +223,7 @@ def _answers(period: _Period) -> dict[str, Any]:
     }
 
 
-def _seen(period: _Period) -> dict[str, float | None]:
+def _seen(period: Period) -> dict[str, float | None]:
     """Messages out that the customer saw, and how long that took.
 
     A message is seen by its conversation's first receipt at or after it: a receipt names the newest message that was seen, and
@@ -272,7 +232,7 @@ def _seen(period: _Period) -> dict[str, float | None]:
     [[share, middle]] = period.rows(
         f"""WITH sent AS (
             SELECT conversation, event_time FROM direct_messages
-            WHERE is_echo AND conversation IS NOT NULL AND {_IN_PERIOD}
+            WHERE is_echo AND conversation IS NOT NULL AND {IN_PERIOD}
         ), receipts AS (
             SELECT conversation, event_time FROM events
             WHERE webhook_field = 'messaging_seen' AND origin = 'messaging' AND event_time >= $since AND event_time <= $now
@@ -284,7 +244,7 @@ def _seen(period: _Period) -> dict[str, float | None]:
     return {"seen_share": share, "time_to_seen_median_s": middle}
 
 
-def _lag(period: _Period) -> dict[str, dict[str, float | None]]:
+def _lag(period: Period) -> dict[str, dict[str, float | None]]:
     """Per webhook field: seconds from Meta's time to the bridge's receipt, and from there until it could be read in Kafka.
 
     The second one is of what this consumer read in the period as it came, over all accounts; while it catches up it says nothing.
@@ -292,7 +252,7 @@ def _lag(period: _Period) -> dict[str, dict[str, float | None]]:
     to_bridge = period.rows(
         f"""SELECT webhook_field, median(epoch(received_at - occurred_at)),
             quantile_cont(epoch(received_at - occurred_at), 0.9)
-        FROM events WHERE {_IN_PERIOD} GROUP BY 1 ORDER BY 1"""  # noqa: S608 - of constants
+        FROM events WHERE {IN_PERIOD} GROUP BY 1 ORDER BY 1"""  # noqa: S608 - of constants
     )
     to_kafka = dict(
         period.rows(
@@ -309,30 +269,12 @@ def _lag(period: _Period) -> dict[str, dict[str, float | None]]:
     }
 
 
-def _heat(period: _Period) -> list[list[int]]:
+def _heat(period: Period) -> list[list[int]]:
     """Messages in by weekday (Monday first) and hour of the day, UTC."""
     heat = [[0] * 24 for _ in range(7)]
     for weekday, hour, inbound in period.rows(
         f"""SELECT isodow(event_time) - 1, hour(event_time), count(*) FROM direct_messages
-        WHERE NOT is_echo AND {_IN_PERIOD} GROUP BY ALL"""  # noqa: S608 - of constants
+        WHERE NOT is_echo AND {IN_PERIOD} GROUP BY ALL"""  # noqa: S608 - of constants
     ):
         heat[weekday][hour] = inbound
     return heat
-
-
-@contextmanager
-def _one_moment(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    """All that is read within the block is of one state of the database."""
-    connection.execute("BEGIN TRANSACTION READ ONLY")
-    try:
-        yield
-    finally:
-        connection.execute("ROLLBACK")
-
-
-def _naive(moment: datetime) -> datetime:
-    return moment.astimezone(UTC).replace(tzinfo=None)
-
-
-def _iso(moment: datetime) -> str:
-    return moment.replace(tzinfo=UTC).isoformat()
