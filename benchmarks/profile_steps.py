@@ -1,7 +1,7 @@
-"""What each step of the street costs, in µs of CPU per event: in one process, without HTTP and without a broker.
+"""What each step of the street costs, in µs of CPU per event: in one process, without sockets and without a broker.
 
 `make profile`. Every step runs over the same prepared deliveries, all steps in turn, round by round; medians are shown. What
-`make bench` measures beyond the sum is HTTP, the Kafka client's sending, and the event loop.
+`make bench` measures beyond the sum is the kernel, the event loop, the Kafka client's sending, and caches that are cold.
 """
 
 from __future__ import annotations
@@ -13,15 +13,18 @@ import gc
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from statistics import median
 
 from aiokafka import AIOKafkaProducer
 from bodies import requests
 
 from bridge.adapters.kafka import KafkaPublisher
+from bridge.adapters.webhook import Webhook
 from bridge.delivery import Delivery
 from bridge.encoding import DeadLetterEncoder, Encoder, encode_arrival, single_object_prefix
 from bridge.event import WEBHOOK_FIELDS, describe
+from bridge.intake import Answer, Intake
 from bridge.local.meta.signing import signature
 from bridge.notification import Note, parse
 from bridge.pipeline import Pipeline
@@ -53,7 +56,8 @@ class Steps:
 
     def __init__(self, events: int) -> None:
         made = requests(events=events, accounts=10, secret=SECRET, seed=1, authority="localhost")
-        bodies = [request.partition(b"\r\n\r\n")[2] for request in made][: max(1, EVENTS_PER_ROUND // events)]
+        self._requests = made[: max(1, EVENTS_PER_ROUND // events)]
+        bodies = [request.partition(b"\r\n\r\n")[2] for request in self._requests]
         self.events = events * len(bodies)
         self._signed = [(body, (signature(body, SECRET),)) for body in bodies]
         self._app_secrets = (AppSecret("bench", SECRET.encode()),)
@@ -72,6 +76,27 @@ class Steps:
         )
         self._records = [self._pipeline.records(delivery, notes) for delivery in self._deliveries]
         self._telemetry = Telemetry()
+
+    def receive_and_answer(self, webhook: Webhook) -> None:
+        """HTTP and its metrics, with the signature's check; one connection for all."""
+        connection, transport = webhook(), NowhereTransport()
+        connection.connection_made(transport)
+        for request in self._requests:
+            connection.data_received(request)
+        if transport.answers != len(self._requests):
+            raise RuntimeError("a request was not answered")
+
+    def webhook(self, publisher: KafkaPublisher) -> Webhook:
+        """A public port that publishes nothing."""
+        found = self._telemetry.found
+        intake = Unpublished(publisher=publisher, spool=None, found=found, body_bytes_max=RECORD_BYTES_MAX)
+        return Webhook(
+            intake=intake,
+            app_secrets=self._app_secrets,
+            verify_token=SECRET,
+            body_bytes_max=RECORD_BYTES_MAX,
+            telemetry=self._telemetry,
+        )
 
     def authenticate(self) -> None:
         """HMAC over the body, one secret."""
@@ -115,6 +140,31 @@ class Steps:
             publisher.publish(records, delivery.received_at, _ignore)
 
 
+class NowhereTransport(asyncio.Transport):
+    """Drops the answers, and counts them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answers = 0
+
+    def write(self, _data: object) -> None:
+        """Count."""
+        self.answers += 1
+
+    def close(self) -> None:
+        """Do nothing: there is no connection to close."""
+
+    abort = close
+
+
+class Unpublished(Intake):
+    """Takes a delivery and answers at once."""
+
+    def take(self, _delivery: Delivery, answer: Answer) -> None:
+        """Answer."""
+        answer("none")
+
+
 def _ignore(_refused: object) -> None:
     """Nobody waits for these records."""
 
@@ -139,10 +189,13 @@ async def measure(steps: Steps, rounds: int) -> dict[str, float]:
         timed("count", steps.count)
         async with filling() as publisher:
             timed("append", lambda: steps.append(publisher))
+            timed("http", partial(steps.receive_and_answer, webhook := steps.webhook(publisher)))
+            await webhook.stop(0)
     middle = {name: median(times) for name, times in taken.items()}
     street = middle.pop("street")
     middle["key and headers"] = street - middle["parse"] - middle["describe"] - middle["encode"]
-    order = ("authenticate", "parse", "describe", "encode", "key and headers", "append", "count")
+    middle["receive and answer"] = middle.pop("http") - middle["authenticate"]
+    order = ("receive and answer", "authenticate", "parse", "describe", "encode", "key and headers", "append", "count")
     return {name: middle[name] for name in order} | {"sum": sum(middle.values())}
 
 
