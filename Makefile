@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 BROWSERS := chromium chromium-browser google-chrome
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev test check bench bench-spool bench-replies profile alerts chaos fuzz audit lock lock-java venv browser
+.PHONY: help setup dev test check bench bench-spool bench-replies bench-analytics profile alerts chaos fuzz audit lock lock-java venv browser
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -43,6 +43,9 @@ bench-spool: setup ## deliveries/s into the spool while Kafka hangs, and live la
 
 bench-replies: setup ## how soon auto_reply answers, and how many a process answers in a second
 	$(BIN)/python benchmarks/auto_reply.py $(ARGS)
+
+bench-analytics: setup ## how fast analytics catches up from Kafka, in what memory, and where the time goes
+	$(BIN)/python benchmarks/analytics.py $(ARGS)
 
 profile: venv ## CPU µs per event for each step of the street
 	$(BIN)/python benchmarks/profile_steps.py $(ARGS)

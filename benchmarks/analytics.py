@@ -45,6 +45,7 @@ RECORD_BYTES_MAX = 1024 * 1024
 IN_FLIGHT_MAX = 20  # batches that wait for their acknowledgement
 DEADLINE_S = 3600
 POLL_INTERVAL_S = 0.1
+TELL_INTERVAL_S = 5.0
 
 
 def templates() -> list[Record]:
@@ -101,12 +102,14 @@ async def fill(bootstrap_servers: str, made: list[Record], count: int) -> None:
 
 async def said(process: asyncio.subprocess.Process, log: Path, entry: str) -> None:
     """Waits until the consumer's log has an entry."""
-    began_s = time.monotonic()
+    began_s = told_s = time.monotonic()
     while f'"event": "{entry}"' not in (text := log.read_text()):  # noqa: ASYNC240 - a short file
         if process.returncode is not None:
             raise SystemExit(text)
         await asyncio.sleep(POLL_INTERVAL_S)
-        progress(f"{time.monotonic() - began_s:.0f} s, memory at most {peak_rss_bytes(process.pid) >> 20} MiB")
+        if time.monotonic() - told_s > TELL_INTERVAL_S:
+            told_s = time.monotonic()
+            progress(f"{told_s - began_s:.0f} s, memory at most {peak_rss_bytes(process.pid) >> 20} MiB")
 
 
 async def catch_up(bootstrap_servers: str, folder: Path, count: int) -> None:
