@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from bridge.local.service import Broker, Registry
 from tests.commands.conftest import Run
 from tests.commands.past import ACCOUNT, BEGIN_MS, CUSTOMER, RETENTION_MS, message, notification, produce, walked
 from tests.commands.test_schemas_command import ask
+from tests.kafka.serving import run as run_to_the_end
+from tests.kafka.serving import serve_environment
 
 SINCE_BEGIN = "2025-11-22T08:26:40Z"
 PRIVATE = "Where is my parcel?"
@@ -24,10 +27,17 @@ def body(**keys: object) -> bytes:
     return notification(item | {"message": item["message"] | keys})
 
 
-@pytest.fixture
-async def prefix(run: Run, kafka: Broker, topic_prefix: str) -> str:
+@pytest.fixture(scope="module")
+def topic_prefix() -> str:
+    """One for all tests of this module: none of them writes."""
+    return f"test-{secrets.token_hex(6)}"
+
+
+@pytest.fixture(scope="module")
+async def prefix(kafka: Broker, topic_prefix: str, tmp_path_factory: pytest.TempPathFactory) -> str:
     """Topics with four messages, an early one with a new key and two later that share another, and a dead letter."""
-    assert (await run("topics", "apply", TOPIC_RETENTION_MS=RETENTION_MS)).exit_code == 0
+    environment = serve_environment(kafka.bootstrap_servers, topic_prefix, TOPIC_RETENTION_MS=RETENTION_MS)
+    await run_to_the_end(tmp_path_factory.mktemp("apply"), environment, "topics", "apply")
     late = [{"type": "image", "payload": {"depth_url": "https://cdn.instagram.example/private"}}]
     bodies = [
         body(early=1),
