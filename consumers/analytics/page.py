@@ -176,6 +176,7 @@ class Page:
 
     async def _end_streams(self, _: web.Application) -> None:
         self._ending.set()
+        await self._figures.stop()
 
 
 @contextlib.asynccontextmanager

@@ -72,6 +72,10 @@ class StoreReadings:
             "accounts": dict(sorted(accounts.items())),
         }
 
+    def stop(self) -> None:
+        """Ends the reading that is under way, if any, with an error; may be called from any thread."""
+        self._cursor.interrupt()
+
     def status(self) -> dict[str, Any]:
         """What only the running process knows."""
         return self._status()

@@ -5,6 +5,7 @@ that is too slow to take what is written to it is cut off, and nothing piles up 
 """
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator, Callable, Hashable
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ FIGURES_INTERVAL_S = 1.0  # between two computations of one question; numbers th
 FIGURES_SHARE_MAX = 0.25  # of the time that computing one answer may take: ingest has the rest
 FIGURES_AGE_MAX_S = 30.0  # conversations become unanswered, and a day ends, without any new event
 KEEP_ALIVE_INTERVAL_S = 15.0  # proxies close a stream that is silent for a minute; also how a dead reader is noticed
+STOP_INTERVAL_S = 0.05  # a query ends within milliseconds
+STOP_TIMEOUT_S = 3.0  # a third of what `docker stop` leaves us
 QUESTIONS_MAX = 100  # whose answers are kept: twice the readers there can be, 10 KB each
 
 Read = TypeVar("Read")
@@ -45,6 +48,10 @@ class Readings(Protocol):
 
     def status(self) -> dict[str, Any]:
         """What only the running process knows: `topic_prefix`, `redeliveries`, `dead_letters`, `is_caught_up`."""
+        ...
+
+    def stop(self) -> None:
+        """Ends the reading that is under way, if any, with an error; called on the loop."""
         ...
 
 
@@ -79,6 +86,7 @@ class Figures:
         self._feed = feed
         self._one = asyncio.Lock()
         self._answers: dict[Hashable, _Answer] = {}
+        self._is_stopped = False
 
     async def accounts(self) -> list[str]:
         """The accounts that have events.
@@ -119,9 +127,20 @@ class Figures:
         """What only the running process knows."""
         return self._readings.status()
 
+    async def stop(self) -> None:
+        """Computes nothing any more: a long period of many events must not hold up the end of the process."""
+        self._is_stopped = True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(STOP_TIMEOUT_S):
+                while self._one.locked():  # figures are several queries, and what comes between two of them is lost
+                    self._readings.stop()
+                    await asyncio.sleep(STOP_INTERVAL_S)
+
     async def _answer(self, question: Hashable, read: Callable[[], Read]) -> Read:
         clock = asyncio.get_running_loop().time
         async with self._one:
+            if self._is_stopped:
+                raise UnreadableError
             known = self._answers.get(question)
             if known is None or self._is_due(known, clock()):
                 version, begin_s = self._feed.version, clock()

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import re
 import socket
+import threading
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from importlib import resources
@@ -356,6 +357,31 @@ async def test_figures_are_computed_once_for_all_who_ask_alike_and_once_a_second
     took_s = asyncio.get_running_loop().time() - begin_s
     assert computed == [None] * len(computed)
     assert 4 <= len(computed) <= 2 + took_s / analytics_stream.FIGURES_INTERVAL_S
+
+
+async def test_page_ends_at_once_although_figures_are_being_computed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A question that takes DuckDB minutes is interrupted, and the next one is not begun."""
+    computing, ended = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def slow(connection: duckdb.DuckDBPyConnection, **_: Any) -> dict[str, Any]:  # noqa: ANN401 - not looked at
+        loop.call_soon_threadsafe(computing.set)
+        try:
+            connection.execute("SELECT max(a.range * b.range) FROM range(1000000) a, range(1000000) b").fetchall()
+        finally:
+            ended.set()
+        return {}
+
+    monkeypatch.setattr(measures, "figures", slow)
+    async with shown(tmp_path) as page:
+        asked = [asyncio.create_task(status(page, "api/events")) for _ in range(2)]
+        await computing.wait()
+        begin_s = loop.time()
+    assert loop.time() - begin_s < 10
+    await asyncio.gather(*asked, return_exceptions=True)
+    assert ended.is_set()
 
 
 async def test_page_on_a_taken_port_names_the_setting(tmp_path: Path) -> None:
