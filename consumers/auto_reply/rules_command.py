@@ -6,6 +6,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
@@ -134,7 +135,7 @@ def _event_in(line: str, *, name: str) -> Event:
         webhook_field = str(document["topic"]).rpartition(".")[2]
     except (ValueError, KeyError, TypeError, RecursionError):
         raise ConsumerError(f"{name}: this is no event as `bridge tail --output json` prints them") from None
-    if not isinstance(value, dict) or webhook_field not in reader_schemas():
+    if not isinstance(value, dict) or webhook_field not in _schemas():
         raise ConsumerError(f"{name}: this is no event as `bridge tail --output json` prints them")
     return _event(webhook_field, value, name=name)
 
@@ -144,7 +145,7 @@ def _event(webhook_field: str, value: Mapping[str, Any], *, name: str) -> Event:
     given = {key: _moment(content, name) if key in _TIMES else content for key, content in value.items()}
     if given.get("received_at") is None:
         raise ConsumerError(f"{name}: the event has no received_at")
-    schema = reader_schemas()[webhook_field]
+    schema = _schemas()[webhook_field]
     usual = dict.fromkeys(member["name"] for member in schema["fields"])
     usual |= {"event_id": name, "webhook_field": webhook_field, "origin": "messaging", "raw": "{}"}
     usual |= {"account_id": "account", "customer_id": "customer", "sender_id": "customer", "recipient_id": "account"}
@@ -152,6 +153,11 @@ def _event(webhook_field: str, value: Mapping[str, Any], *, name: str) -> Event:
     if not validate(usual | given, schema, raise_errors=False):
         raise ConsumerError(f"{name}: the event is not as the schema of {webhook_field} has it")
     return Event(f"-.{webhook_field}", 0, 0, webhook_field, usual | given, None)
+
+
+@cache
+def _schemas() -> Mapping[str, Any]:
+    return reader_schemas()  # which reads their files
 
 
 def _moment(content: object, name: str) -> datetime | None:

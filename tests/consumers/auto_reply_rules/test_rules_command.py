@@ -10,9 +10,13 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from consumers.auto_reply.rulebook.facts import WEBHOOK_FIELDS
 from consumers.auto_reply.rules_command import rules
+from tests.consumers.analytics.stream import stream
 from tests.consumers.auto_reply_rules.deciding import NOW, SMALLEST
 from tests.consumers.samples import ACCOUNT, CUSTOMER, event, message
+from tests.docs.markdown import ROOT
+from tests.unit.street import decoded
 
 TEXT = "hello"
 
@@ -140,6 +144,25 @@ def test_try_plays_the_events_of_a_file_as_a_conversation(tmp_path: Path) -> Non
         "skip: no_rule",
         "skip: human_answered",
     ]
+
+
+def test_try_takes_what_the_bridge_publishes() -> None:
+    """Made-up conversations through the bridge's own street: every event has its outcome, answers and echoes among them."""
+    published = [
+        one for one, _ in stream("instagram", count=300, start_ms=int(NOW.timestamp() * 1000), speed=1.0).records
+    ]
+    lines = [
+        json.dumps(
+            {"topic": one.topic, "partition": 0, "offset": 0, "timestamp": 0, "key": None, "value": decoded(one)}
+        )
+        for one in published
+        if one.topic.rpartition(".")[2] in WEBHOOK_FIELDS
+    ]
+    result = ran("try", str(ROOT / "consumers/auto_reply/rules.example.yaml"), "-", given="\n".join(lines))
+    assert result.exit_code == 0, result.stderr
+    found = outcomes(result)
+    assert len(found) == len(lines) > 100
+    assert {"skip: echo", "reply by rule rest: rule_matched"} <= set(found)
 
 
 def test_try_shows_nothing_that_could_steer_a_terminal(file: Path) -> None:
