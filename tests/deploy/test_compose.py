@@ -10,7 +10,7 @@ from bridge.local.artifacts import KAFKA_VERSION, REGISTRY_VERSION
 from bridge.local.kafka import PROPERTIES
 from bridge.settings import SECRETS, Settings
 from consumers.analytics.settings import Settings as AnalyticsSettings
-from consumers.auto_reply.__main__ import Settings as AutoReplySettings
+from consumers.auto_reply.settings import Settings as AutoReplySettings
 from tests.deploy.description import OURS, ROOT, MissingVariableError, compose, named_variables, services
 
 REQUIRED = {"BRIDGE_APP_SECRETS": "one=1234", "BRIDGE_VERIFY_TOKEN": "token", "ANALYTICS_TOKEN": "token"}

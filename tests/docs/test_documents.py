@@ -12,7 +12,7 @@ import pytest
 from bridge.__main__ import bridge
 from bridge.settings import SECRETS, Settings
 from consumers.analytics.settings import Settings as AnalyticsSettings
-from consumers.auto_reply.__main__ import Settings as AutoReplySettings
+from consumers.auto_reply.settings import Settings as AutoReplySettings
 from tests.docs.markdown import PATHS, ROOT, commands, name, rows, slugs, text
 
 SETTINGS = {
