@@ -22,6 +22,7 @@ from bridge.pipeline import Pipeline, Record
 from bridge.routing import DEAD_LETTER, MANAGED_FIELDS
 from bridge.schemas import load
 from tests.commands.conftest import Run
+from tests.commands.past import RETENTION_MS
 from tests.conftest import BeginBridge
 
 ANSWER_S = 30
@@ -71,8 +72,8 @@ async def produce(kafka: Broker, records: Iterable[Record], received_at: int = B
 
 @pytest.fixture
 async def prefix(run: Run, topic_prefix: str) -> str:
-    """A prefix whose topics exist."""
-    assert (await run("topics", "apply")).exit_code == 0
+    """A prefix whose topics exist, and keep records of another year."""
+    assert (await run("topics", "apply", TOPIC_RETENTION_MS=RETENTION_MS)).exit_code == 0
     return topic_prefix
 
 
