@@ -72,7 +72,8 @@ def command(env_file: Path | None, *, webhook_fields: tuple[str, ...], since_ms:
             json.dumps({"since": since_ms, **looked._asdict(), "findings": [_row(each) for each in looked.findings]})
         )
         return
-    click.echo(f"{looked.records} records since {utc(since_ms)}, {looked.undecodable} cannot be decoded", err=True)
+    records = "1 record" if looked.records == 1 else f"{looked.records} records"
+    click.echo(f"{records} since {utc(since_ms)}, {looked.undecodable} cannot be decoded", err=True)
     if looked.findings:
         head = ["webhook field", "kind", "path", "types", "since", "example", "count"]
         click.echo(fitting_table([head, *map(_cells, looked.findings)]))
