@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 LOCKS = {
     "locks/dev.txt": ["--all-extras"],
-    "locks/bridge.txt": ["--extra=consumers", "--constraint=locks/dev.txt"],
+    "locks/bridge.txt": ["--extra=consumers", "--extra=tracing", "--constraint=locks/dev.txt"],
 }
 # Universal: one lock for every Python and machine. Hashes, and no address: the index is each user's own.
 OPTIONS = (

@@ -47,10 +47,14 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     venv.create(environment, with_pip=False, symlinks=True)
     (packages,) = environment.glob("lib/python*/site-packages")
     locked = re.findall(r"^([a-z0-9-]+)==\S+ \\$", (source / "locks/bridge.txt").read_text("utf-8"), flags=re.MULTILINE)
-    for name in locked:  # as they are installed here, by hash, from a lock of the same versions
-        files = distribution(name).files or []
-        for top in {file.parts[0] for file in files} - {"..", "__pycache__"}:
-            (packages / top).symlink_to(str(distribution(name).locate_file(top)))
+    # As they are installed here, by hash, from a lock of the same versions; several share a folder (a namespace package).
+    tops = {
+        file.parts[0]: str(distribution(name).locate_file(file.parts[0]))
+        for name in locked
+        for file in distribution(name).files or []
+    }
+    for top in tops.keys() - {"..", "__pycache__"}:
+        (packages / top).symlink_to(tops[top])
     (install,) = [rest for name, rest in instructions() if name == "RUN" and rest.endswith(" .")]
     words = install.replace("/opt/bridge", str(environment)).split()
     assert words[0] == "python"
