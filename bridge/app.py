@@ -37,9 +37,9 @@ _DRAIN_MARGIN_S = 2.0
 """Beyond the publish deadline, for answers to be written before the connections are cut."""
 
 
-_COLLECT_AFTER_OBJECTS = 20_000
-"""For Python's cyclic collector, whose default is 700. The street makes no cycles, so it finds next to nothing, at 7 % of the CPU
-of a delivery; aiokafka's futures make a few."""
+_COLLECT_AFTER_OBJECTS = 5_000
+"""For Python's cyclic collector, whose default is 700. The street makes no cycles, so it found next to nothing, at a twentieth of a
+delivery's CPU; aiokafka's batches are in a few, and should not wait for long."""
 
 
 class Serving:

@@ -39,8 +39,8 @@ Answer = Callable[[Acknowledger | Refused], None]
 DELIVERIES_IN_FLIGHT_MAX = 4096
 """Whole deliveries that wait for their answer: four times the connections that Meta has been seen to open."""
 
-BYTES_HELD_MAX = 32 * 1024 * 1024
-"""Bodies being read, published or spooled at once: 20,000 usual ones. As records small events take five times their bytes, and
+BYTES_HELD_MAX = 24 * 1024 * 1024
+"""Bodies being read, published or spooled at once: 15,000 usual ones. As records small events take five times their bytes, and
 with that a process stays under 300 MB (test_thousand_connections_with_large_bodies_stay_within_the_memory)."""
 
 DRAIN_BYTES_MAX = 2 * 1024 * 1024

@@ -57,13 +57,15 @@ UNREADABLE = {
 }
 
 
-def assert_dead_letter(street: Street, record: Record, *, delivery_id: str, reason: str, body: bytes) -> None:
+def assert_dead_letter(
+    street: Street, record: Record, *, delivery_id: str, reason: str, body: bytes, source: str = "/instagram"
+) -> None:
     """A record is the dead letter of the contract."""
     assert record.topic_field == "dead_letter"
     assert record.key is None
     assert record.headers == {
         "ce_specversion": "1.0",
-        "ce_source": "/instagram",
+        "ce_source": source,
         "ce_type": "instagram_bridge.dead_letter.v1",
         "content-type": "application/avro",
         "ig_delivery_id": delivery_id,
@@ -136,7 +138,8 @@ async def test_record_that_is_too_large_is_a_dead_letter_and_its_neighbours_are_
     records = await plain.reader.of(delivery_id)
     (dead,) = [record for record in records if record.topic_field == "dead_letter"]
     raw = json.dumps(large).encode()
-    assert_dead_letter(plain, dead, delivery_id=delivery_id, reason="record_too_large", body=raw)
+    source = f"/instagram/{ACCOUNT}"
+    assert_dead_letter(plain, dead, delivery_id=delivery_id, reason="record_too_large", body=raw, source=source)
     mids = [plain.decode(record)["message"]["mid"] for record in records if record is not dead]
     assert mids == ["before", "after"]
     assert (await plain.serving.status())["kafka"]["producer_rebuilds"] == rebuilds

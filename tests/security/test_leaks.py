@@ -11,6 +11,7 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -116,6 +117,17 @@ def hidden_texts() -> set[str]:
     return expected | told | {VERIFY_TOKEN[-9:], OLD_APP_SECRET[:10], "Traceback"}
 
 
+def without_accounts(status: str) -> str:
+    """/status without the one place that names accounts, our own customers' businesses: when each was last heard of."""
+
+    def kept(told: dict[str, Any]) -> dict[str, Any]:
+        accounts = told.pop("accounts", {})
+        assert all(set(account) == {"last_event_seconds_ago"} for account in accounts.values())
+        return told
+
+    return json.dumps(json.loads(status, object_hook=kept))
+
+
 @asynccontextmanager
 async def one_per_level(folder: Path, secured: Locked, endpoint: TokenEndpoint) -> AsyncIterator[dict[str, Serving]]:
     """A bridge for every log level, all over the same Kafka, two with a password and two with tokens."""
@@ -156,7 +168,7 @@ async def test_everything_that_is_written_or_shown_holds_nothing_to_hide(
                 for path in ("/metrics", "/status", "/livez", "/readyz", f"/{MARKER}?{MARKER}"):
                     status, text = await each.ask(path)
                     assert status != 0
-                    shown[level].append(text)
+                    shown[level].append(without_accounts(text) if path == "/status" else text)
 
         await play_to_all()
         await secured.broker.kill()
