@@ -6,6 +6,7 @@ import contextlib
 import logging
 import sys
 import time
+import traceback
 from bisect import bisect_left
 from collections import Counter as Tally
 from collections.abc import Iterator, Mapping, Sequence
@@ -267,8 +268,18 @@ def configure_logging(log_format: str, log_level: str) -> None:
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
-            foreign_pre_chain=[structlog.stdlib.add_logger_name, *shared],
+            foreign_pre_chain=[structlog.stdlib.add_logger_name, _without_traceback, *shared],
         )
     )
     # aiokafka logs keys and values on debug, so libraries never go below warning, whatever our own level is.
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+
+
+def _without_traceback(_logger: object, _method: str, entry: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """A library's exception by its type and place: its text, and the variables around it, may hold contents."""
+    exc_info = entry.pop("exc_info", None)
+    if isinstance(exc_info, tuple) and exc_info[0] is not None:
+        place = traceback.extract_tb(exc_info[2])[-1:]
+        where = f" at {place[0].filename}:{place[0].lineno}" if place else ""
+        entry["raised"] = f"{exc_info[0].__name__}{where}"
+    return entry

@@ -80,7 +80,7 @@ def configure_log(log_format: Literal["console", "json"]) -> None:
     handler.addFilter(_SayOnceInAWhile())
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=fields,
+            foreign_pre_chain=[_without_traceback, *fields],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
@@ -95,6 +95,16 @@ def configure_log(log_format: Literal["console", "json"]) -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
     )
+
+
+def _without_traceback(_logger: object, _method: str, entry: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """A library's exception by its type and place: its text, and the variables around it, may hold contents."""
+    exc_info = entry.pop("exc_info", None)
+    if isinstance(exc_info, tuple) and exc_info[0] is not None:
+        place = traceback.extract_tb(exc_info[2])[-1:]
+        where = f" at {place[0].filename}:{place[0].lineno}" if place else ""
+        entry["raised"] = f"{exc_info[0].__name__}{where}"
+    return entry
 
 
 class _SayOnceInAWhile(logging.Filter):
