@@ -1,4 +1,4 @@
-"""Asks a Confluent-compatible schema registry for one schema by its id; caches nothing, decides nothing about records."""
+"""Asks a Confluent-compatible schema registry for a schema by its id, or for a schema's id; caches nothing, decides nothing."""
 
 from types import TracebackType
 from typing import Self
@@ -46,17 +46,7 @@ class SchemaRegistry:
         Raises:
             RegistryUnavailableError: As of `schema`.
         """
-        if self._session is None:
-            raise RuntimeError("use `async with` first")
-        url = self._url / "subjects" / subject
-        try:
-            async with self._session.post(url, json={"schema": schema}) as response:
-                answer = await response.json(content_type=None)
-                status = response.status
-        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-            raise RegistryUnavailableError(
-                f"the schema registry at {self._shown} gave no usable answer ({type(error).__name__})"
-            ) from None
+        status, answer = await self._asked("POST", self._url / "subjects" / subject, {"schema": schema})
         if isinstance(answer, dict):
             if status == OK and isinstance(answer.get("id"), int):
                 return int(answer["id"])
@@ -70,16 +60,7 @@ class SchemaRegistry:
         Raises:
             RegistryUnavailableError: No answer, an answer that is not a registry's, or a refusal.
         """
-        if self._session is None:
-            raise RuntimeError("use `async with` first")
-        try:
-            async with self._session.get(self._url / "schemas" / "ids" / str(schema_id)) as response:
-                answer = await response.json(content_type=None)
-                status = response.status
-        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-            raise RegistryUnavailableError(
-                f"the schema registry at {self._shown} gave no usable answer ({type(error).__name__})"
-            ) from None
+        status, answer = await self._asked("GET", self._url / "schemas" / "ids" / str(schema_id))
         if isinstance(answer, dict):
             if status == OK and isinstance(answer.get("schema"), str):
                 return str(answer["schema"])
@@ -88,3 +69,15 @@ class SchemaRegistry:
         raise RegistryUnavailableError(
             f"the schema registry at {self._shown} answered {status}; is this the base of its Confluent-compatible API?"
         )
+
+    async def _asked(self, method: str, url: URL, body: dict[str, str] | None = None) -> tuple[int, object]:
+        """The answer's status and JSON."""
+        if self._session is None:
+            raise RuntimeError("use `async with` first")
+        try:
+            async with self._session.request(method, url, json=body) as response:
+                return response.status, await response.json(content_type=None)
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            raise RegistryUnavailableError(
+                f"the schema registry at {self._shown} gave no usable answer ({type(error).__name__})"
+            ) from None

@@ -1,1 +1,1 @@
-"""Sample consumer: says which reply each message would get, and why one gets none. In this form it never sends."""
+"""Sample consumer: answers customers by rules, each event at most once, and keeps a ledger that shows it."""
