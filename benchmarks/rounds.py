@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+import bento
 from console import progress, say
 from load import Job
 from report import Measurement, Scenario, measurement, medians, table
@@ -20,6 +21,7 @@ from topics import existing, records
 
 from bridge.errors import Misconfigured
 from bridge.local.kafka import LocalKafka
+from bridge.local.registry import LocalRegistry
 from bridge.local.service import Broker
 from bridge.settings import KafkaSettings
 
@@ -76,7 +78,7 @@ class Run:
 
     Args:
         options: what to measure.
-        folder: takes logs and binaries.
+        folder: takes logs, and a registry's data.
         broker: a running one.
 
     Attributes:
@@ -86,7 +88,9 @@ class Run:
 
     def __init__(self, options: Options, folder: Path, broker: Broker) -> None:
         self._options = options
+        self._folder = folder
         self._broker = broker
+        self._registry: LocalRegistry | None = None
         self._servers = Servers(folder, options.python, options.settings)
         self._secret = secrets.token_hex(16)
         self.rounds: list[Measurement] = []
@@ -98,12 +102,28 @@ class Run:
         Raises:
             Misconfigured: a server did not start, or events were lost.
         """
-        targets = list(self._options.targets)
-        if "go" in targets:
-            progress("building the Go reference")
-            if problem := await self._servers.build():
-                say(f"the Go reference is left out: {problem}")
-                targets.remove("go")
+        targets = await self._built()
+        async with contextlib.AsyncExitStack() as stack:
+            if any(target in bento.CONFIGURATIONS for target in targets):
+                progress("starting the schema registry")
+                registry = LocalRegistry(data_dir=self._folder / "registry", port=None)
+                self._registry = await stack.enter_async_context(registry)
+            await self._scenarios(targets)
+
+    async def _built(self) -> list[str]:
+        """The targets that can be measured here; a line about each other one."""
+        targets = []
+        for target in self._options.targets:
+            progress(f"building {target}, if it is not there: the first time Bento takes minutes")
+            try:
+                await self._servers.build(target)
+            except Misconfigured as problem:
+                say(f"{target} is left out: {problem}")
+            else:
+                targets.append(target)
+        return targets
+
+    async def _scenarios(self, targets: Sequence[str]) -> None:
         await self._ceiling()
         files_max = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         for number, scenario in enumerate(self._options.scenarios, start=1):
@@ -133,6 +153,8 @@ class Run:
                 progress(f"{title}: starting {target}")
                 place = self._place(target, scenario)
                 await stack.enter_async_context(existing(place.kafka))
+                if target in bento.CONFIGURATIONS:
+                    await bento.register(place.kafka)
                 running[target] = await stack.enter_async_context(self._servers.running(target, place)), place.kafka
             for loop in self._options.loops:
                 for number in range(1, self._options.rounds + 1):
@@ -185,5 +207,6 @@ class Run:
             topic_prefix=f"bench-{secrets.token_hex(4)}-{target}",
             topic_partitions=scenario.partitions,
             topic_replication_factor=1,
+            schema_registry_url=self._registry.url if target in bento.CONFIGURATIONS and self._registry else None,
         )
         return Place(kafka, self._secret)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -16,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
+import bento
+import golang
 import msgspec
 from load import Job, Result
 from topics import MESSAGES
@@ -26,7 +27,8 @@ from bridge.routing import topic_name
 from bridge.settings import KafkaSettings
 
 HERE = Path(__file__).parent
-GO_SOURCE = HERE / "reference" / "go"
+GO_SOURCES = {"go": HERE / "reference" / "go", **dict.fromkeys(bento.CONFIGURATIONS, bento.SOURCE)}
+"""Of the targets that have to be built."""
 
 START_DEADLINE_S = 60.0
 """A start takes two seconds; one on a machine that does other things too took ten times that."""
@@ -66,7 +68,7 @@ class Servers:
     """Knows how each target is started.
 
     Args:
-        folder: takes a folder for every server, with its log, and what is built.
+        folder: takes a folder for every server, with its log.
         python: further arguments for the bridge's interpreter.
         settings: the bridge's that are not the defaults, by their variables.
     """
@@ -75,36 +77,23 @@ class Servers:
         self._folder = folder
         self._python = python
         self._settings = settings
-        self._go_binary = folder / "reference-go"
+        self._binaries: dict[str, Path] = {}
 
-    async def build(self) -> str | None:
-        """Build the Go reference; None, or why it is left out, in a few words."""
-        go = shutil.which("go")
-        if go is None:
-            return "there is no go on PATH"
-        process = await asyncio.create_subprocess_exec(
-            *(go, "build", "-o", str(self._go_binary), "."),
-            cwd=GO_SOURCE,
-            env={**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly"},
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        try:
-            _, complaints = await process.communicate()
-        finally:
-            if process.returncode is None:
-                process.kill()
-        if process.returncode == 0:
-            return None
-        return "go build failed: " + (complaints.decode("utf-8", "replace").strip().splitlines() or ["no reason"])[-1]
+    async def build(self, target: str) -> None:
+        """Build what has to be built for a target before it can be started.
+
+        Raises:
+            Misconfigured: it cannot be built here; the message says why, in a few words.
+        """
+        if target in GO_SOURCES:
+            self._binaries[target] = await golang.built(GO_SOURCES[target])
 
     @asynccontextmanager
     async def running(self, target: str, place: Place) -> AsyncIterator[Server]:
         """One server from ready to stopped.
 
         Args:
-            target: bridge, go, or a script of reference/: bare, trivial.
+            target: bridge; go or a configuration of Bento, once it was built; or a script of reference/: bare, trivial.
             place: where it publishes to.
 
         Raises:
@@ -118,14 +107,14 @@ class Servers:
             command = (sys.executable, *self._python, "-m", "bridge", "serve")
             environment = {**_bridge_environment(place, port, management_port), **self._settings}
         else:
-            script = HERE / "reference" / f"{target}.py"
-            command = (str(self._go_binary),) if target == "go" else (sys.executable, str(script))
+            command = self._reference(target)
             environment = {
                 "REFERENCE_PORT": str(port),
                 "REFERENCE_SECRET": place.secret,
                 "REFERENCE_BOOTSTRAP_SERVERS": place.kafka.kafka_bootstrap_servers,
                 "REFERENCE_TOPIC": topic_name(place.kafka.topic_prefix, MESSAGES),
                 "REFERENCE_PARTITIONS": str(place.kafka.topic_partitions),
+                **bento.environment(place.kafka),
             }
         folder = self._folder / f"{target}-{port}"  # its own: the bridge keeps its spool there
         folder.mkdir()
@@ -138,6 +127,12 @@ class Servers:
             yield Server(port=port, pid=process.pid, management_port=management_port)
         finally:
             await _stop(process)
+
+    def _reference(self, target: str) -> tuple[str, ...]:
+        if target in self._binaries:
+            configuration = bento.CONFIGURATIONS.get(target)
+            return (str(self._binaries[target]), *(("-c", str(configuration)) if configuration else ()))
+        return (sys.executable, str(HERE / "reference" / f"{target}.py"))
 
 
 async def run_load(job: Job) -> Result:
