@@ -12,7 +12,7 @@ import contextlib
 import gc
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from statistics import median
 
@@ -24,7 +24,7 @@ from bridge.adapters.webhook import Webhook
 from bridge.delivery import Delivery
 from bridge.encoding import DeadLetterEncoder, Encoder, encode_arrival, single_object_prefix
 from bridge.event import WEBHOOK_FIELDS, describe
-from bridge.intake import Answer, Intake
+from bridge.intake import Arrived, Intake
 from bridge.local.meta.signing import signature
 from bridge.notification import Note, parse
 from bridge.pipeline import Pipeline
@@ -160,9 +160,10 @@ class NowhereTransport(asyncio.Transport):
 class Unpublished(Intake):
     """Takes a delivery and answers at once."""
 
-    def take(self, _delivery: Delivery, answer: Answer) -> None:
+    def take(self, arrived: Sequence[Arrived]) -> None:
         """Answer."""
-        answer("none")
+        for _, answer in arrived:
+            answer("none")
 
 
 def _ignore(_refused: object) -> None:

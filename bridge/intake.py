@@ -36,6 +36,9 @@ Acknowledger = Literal["kafka", "spool", "none"]
 Answer = Callable[[Acknowledger | Refused], None]
 """Called once for a delivery, maybe before ``take`` returns."""
 
+Arrived = tuple[Delivery, Answer]
+"""A delivery, and who waits for its answer."""
+
 DELIVERIES_IN_FLIGHT_MAX = 4096
 """Whole deliveries that wait for their answer: four times the connections that Meta has been seen to open."""
 
@@ -45,6 +48,9 @@ with that a process stays under 300 MB (test_thousand_connections_with_large_bod
 
 DRAIN_BYTES_MAX = 2 * 1024 * 1024
 """Spooled bodies published together: two produce requests' worth, so that a drain keeps Kafka busy and memory flat."""
+
+DRAIN_STEP_DELIVERIES = 32
+"""Spooled deliveries that walk the street together, 1 to 2 ms of usual ones: so long do live ones wait for them."""
 
 HANDOVER_DELIVERIES_MAX = 500
 """Spooled deliveries that are few enough to let new ones wait for: about 50 ms of draining."""
@@ -138,7 +144,7 @@ class Intake:
         self._found = found
         self._entered = entered
         self._bytes_held_max = max(BYTES_HELD_MAX, body_bytes_max)
-        self._waiting: list[tuple[Delivery, Answer]] = []
+        self._waiting: list[Arrived] = []
         self._spooling_since = time.monotonic()
         self._wake = asyncio.Event()
         self.pipeline: Pipeline | None = None
@@ -170,45 +176,63 @@ class Intake:
         """Count them no more."""
         self.bytes_held -= held_bytes
 
-    def take(self, delivery: Delivery, answer: Answer) -> None:
-        """Take a delivery, whose bytes the caller holds until it is answered."""
-        if self.deliveries_in_flight >= DELIVERIES_IN_FLIGHT_MAX:
+    def take(self, arrived: Sequence[Arrived]) -> None:
+        """Take deliveries in the order in which they arrived; the caller holds their bytes until they are answered."""
+        room = DELIVERIES_IN_FLIGHT_MAX - self.deliveries_in_flight
+        self.deliveries_in_flight += min(room, len(arrived))
+        self._route([(delivery, self._counted(answer)) for delivery, answer in arrived[:room]])
+        for _, answer in arrived[room:]:
             answer(Overloaded("too many deliveries in flight"))
-            return
-        self.deliveries_in_flight += 1
 
+    def _counted(self, answer: Answer) -> Answer:
         def done(outcome: Acknowledger | Refused) -> None:
             self.deliveries_in_flight -= 1
             answer(outcome)
 
-        self._route(delivery, done)
+        return done
 
-    def _route(self, delivery: Delivery, answer: Answer) -> None:
+    def _route(self, arrived: Sequence[Arrived]) -> None:
         if self.mode is Mode.HANDOVER:
-            self._waiting.append((delivery, answer))
+            self._waiting.extend(arrived)
         elif self.mode is Mode.DIRECT:
-            self._direct(delivery, answer)
+            self._direct(arrived)
         else:
-            self.set_aside(delivery, answer)
+            self._set_all_aside(arrived)
 
-    def _direct(self, delivery: Delivery, answer: Answer) -> None:
+    def _direct(self, arrived: Sequence[Arrived]) -> None:
         if not self._publisher.ready or self.pipeline is None:
-            self.set_aside(delivery, answer)
+            self._set_all_aside(arrived)
             return
+        walked = self._walk(self.pipeline, [delivery for delivery, _ in arrived])
+        for (delivery, answer), records in zip(arrived, walked, strict=True):
+            if records:
+                self._publisher.publish(records, delivery.received_at, self._settling(delivery, answer))
+            else:
+                answer("none")
 
+    def _settling(self, delivery: Delivery, answer: Answer) -> Callable[[Refused | None], None]:
         def settled(refused: Refused | None) -> None:
             if refused is None:
                 answer("kafka")
             else:
                 self.set_aside(delivery, answer)
 
+        return settled
+
+    def _walk(self, pipeline: Pipeline, deliveries: Sequence[Delivery]) -> Sequence[Sequence[Record]]:
+        """Take deliveries down the street, the records of each; together, because so the street's code stays in the caches."""
         notes: list[Note] = []
-        records = self.pipeline.records(delivery, notes)
-        self._found(delivery.received_at, records, notes)
-        if records:
-            self._publisher.publish(records, delivery.received_at, settled)
-        else:
-            answer("none")
+        walked = []
+        for delivery in deliveries:
+            records = pipeline.records(delivery, notes)
+            self._found(delivery.received_at, records, notes)
+            notes.clear()
+            walked.append(records)
+        return walked
+
+    def _set_all_aside(self, arrived: Sequence[Arrived]) -> None:
+        for delivery, answer in arrived:
+            self.set_aside(delivery, answer)
 
     def set_aside(self, delivery: Delivery, answer: Answer) -> None:
         """Put a delivery that Kafka cannot take now into the spool; from here on everything goes there."""
@@ -225,8 +249,7 @@ class Intake:
         self._enter(Mode.SPOOLING)
         self._spooling_since = time.monotonic()
         waiting, self._waiting = self._waiting, []
-        for delivery, answer in waiting:
-            self.set_aside(delivery, answer)
+        self._set_all_aside(waiting)
 
     def _enter(self, mode: Mode) -> None:
         self.mode = mode
@@ -254,8 +277,7 @@ class Intake:
         _log.info("direct", after_s=round(time.monotonic() - self._spooling_since, 1), drained=self.drained)
         self._enter(Mode.DIRECT)
         waiting, self._waiting = self._waiting, []
-        for delivery, answer in waiting:
-            self._direct(delivery, answer)
+        self._direct(waiting)
 
     async def _drain_some(self, spool: Spool, pipeline: Pipeline) -> None:
         oldest = await spool.oldest(DRAIN_BYTES_MAX)
@@ -270,14 +292,15 @@ class Intake:
             if (refused is not None or unsettled == 0) and not acknowledged.done():
                 acknowledged.set_result(refused)
 
-        notes: list[Note] = []
-        for delivery in oldest:
-            records = pipeline.records(delivery, notes)
-            self._found(delivery.received_at, records, notes)
-            notes.clear()
-            if records:
-                unsettled += 1
-                self._publisher.publish(records, delivery.received_at, settled)
+        for at in range(0, len(oldest), DRAIN_STEP_DELIVERIES):
+            deliveries = oldest[at : at + DRAIN_STEP_DELIVERIES]
+            for delivery, records in zip(deliveries, self._walk(pipeline, deliveries), strict=True):
+                if records:
+                    unsettled += 1
+                    self._publisher.publish(records, delivery.received_at, settled)
+            await asyncio.sleep(0)  # live deliveries are read, and answered, meanwhile
+            if acknowledged.done():  # refused: what follows must not overtake it
+                break
         settled(None)
         if await acknowledged is not None:
             if self.mode is Mode.HANDOVER:
@@ -321,10 +344,11 @@ class WorkerIntake(Intake):
         """Always: what Kafka does not take, the keeper may."""
         return True
 
-    def _route(self, delivery: Delivery, answer: Answer) -> None:
+    def _route(self, arrived: Sequence[Arrived]) -> None:
         if self._shared_mode() is Mode.DIRECT:
-            self._direct(delivery, answer)
-        else:
+            self._direct(arrived)
+            return
+        for delivery, answer in arrived:
             self._keeper.hand_over(delivery, answer, failed=False)
 
     def set_aside(self, delivery: Delivery, answer: Answer) -> None:

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
 from bridge.delivery import Delivery
 from bridge.errors import Misconfigured, Refused
-from bridge.intake import Acknowledger, Answer
+from bridge.intake import Acknowledger, Answer, Arrived
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
@@ -39,8 +40,8 @@ class Takes(Protocol):
     def release(self, held_bytes: int) -> None:
         """Count them no more."""
 
-    def take(self, delivery: Delivery, answer: Answer) -> None:
-        """Take a delivery."""
+    def take(self, arrived: Sequence[Arrived]) -> None:
+        """Take deliveries."""
 
 
 class Tracing:
@@ -67,8 +68,11 @@ class Tracing:
         """As the intake."""
         self._intake.release(held_bytes)
 
-    def take(self, delivery: Delivery, answer: Answer) -> None:
-        """Take a delivery within a span, which begins when its body was complete and ends with its answer."""
+    def take(self, arrived: Sequence[Arrived]) -> None:
+        """Take each delivery within a span, which begins when its body was complete and ends with its answer."""
+        self._intake.take([self._traced(delivery, answer) for delivery, answer in arrived])
+
+    def _traced(self, delivery: Delivery, answer: Answer) -> Arrived:
         span = self._tracer.start_span(
             "POST /webhooks/instagram",
             kind=self._server,
@@ -93,7 +97,7 @@ class Tracing:
 
         of = span.get_span_context()
         traceparent = f"00-{of.trace_id:032x}-{of.span_id:016x}-{of.trace_flags:02x}"  # W3C Trace Context, version 00
-        self._intake.take(msgspec.structs.replace(delivery, traceparent=traceparent), answered)
+        return msgspec.structs.replace(delivery, traceparent=traceparent), answered
 
     def close(self) -> None:
         """Send the last spans; blocks until they are sent, and no longer than FLUSH_TIMEOUT_S."""

@@ -34,7 +34,7 @@ from bridge.errors import (
     Refused,
     RequestTooSlow,
 )
-from bridge.intake import Acknowledger
+from bridge.intake import Acknowledger, Answer
 
 CONNECTIONS_MAX = 10_000
 """Open at one time; one more is told to come back. 10,000 idle ones take about 150 MB."""
@@ -88,9 +88,20 @@ class Request:
         declared_bytes: Content-Length; 0 without one.
         delivery_id: given by the service to what is a delivery; sent with the answer.
         claimed_digest: what the service read of its signature.
+        completed_s: when its body was complete, by the monotonic clock; set by the service.
     """
 
-    __slots__ = ("body", "claimed_digest", "declared_bytes", "delivery_id", "headers", "message", "method", "path")
+    __slots__ = (
+        "body",
+        "claimed_digest",
+        "completed_s",
+        "declared_bytes",
+        "delivery_id",
+        "headers",
+        "message",
+        "method",
+        "path",
+    )
 
     def __init__(self, message: RawRequestMessage, body: StreamReader) -> None:
         self.message = message
@@ -101,6 +112,7 @@ class Request:
         self.body = body
         self.delivery_id: str | None = None
         self.claimed_digest = b""
+        self.completed_s = 0.0
 
     @property
     def query(self) -> MultiMapping[str]:
@@ -122,8 +134,11 @@ class Service(Protocol):
     def begin(self, request: Request) -> bytes | None:
         """Look at a head: the text to answer 200 with, or None when the body is to be read; raises Refused."""
 
-    def take(self, request: Request, body: bytes, answered: Callable[[Acknowledger | Refused], None]) -> None:
-        """Take a whole body; ``answered`` is called once, maybe before this returns; raises Refused."""
+    def take(self, request: Request, body: bytes, answered: Answer) -> None:
+        """Take a whole body; ``answered`` is called once, maybe before this returns."""
+
+    def acknowledged(self, request: Request, acknowledger: Acknowledger) -> None:
+        """Hear that a delivery is taken, before it is answered."""
 
     def refused(self, request: Request | None, refused: Refused) -> None:
         """Hear of a refusal; ``request`` is None when there was no HTTP to read."""
@@ -309,10 +324,10 @@ class Connection(BaseProtocol):
             body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
             self._awaiting = True
             self.deadline = _NEVER
-            self._service.take(request, body, self._answered)
         except Refused as refused:
-            self._awaiting = False
             self._refuse(refused)
+        else:
+            self._service.take(request, body, self._answered)
         return True
 
     def _answered(self, outcome: Acknowledger | Refused) -> None:
@@ -320,7 +335,8 @@ class Connection(BaseProtocol):
         self._awaiting = False
         if isinstance(outcome, Refused):
             self._refuse(outcome)
-        else:
+        elif self._request is not None:
+            self._service.acknowledged(self._request, outcome)
             self._answer(200, b"", b"X-Acknowledged-By: " + outcome.encode() + b"\r\n")
         if not self._advancing:
             self._advance()

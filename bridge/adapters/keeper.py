@@ -13,13 +13,13 @@ from __future__ import annotations
 import asyncio
 import mmap
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
 from bridge.delivery import Delivery
 from bridge.errors import BridgeError, NotAcknowledged, Overloaded, Refused, SpoolFailed, SpoolFull
-from bridge.intake import Acknowledger, Answer, Mode
+from bridge.intake import Acknowledger, Answer, Arrived, Mode
 
 _LENGTH_BYTES = 4
 
@@ -168,7 +168,9 @@ class KeeperEnd(_Framed):
         set_aside: takes one that Kafka did not take from the worker.
     """
 
-    def __init__(self, take: Callable[[Delivery, Answer], None], set_aside: Callable[[Delivery, Answer], None]) -> None:
+    def __init__(
+        self, take: Callable[[Sequence[Arrived]], None], set_aside: Callable[[Delivery, Answer], None]
+    ) -> None:
         super().__init__()
         self._take = take
         self._set_aside = set_aside
@@ -201,7 +203,10 @@ class KeeperEnd(_Framed):
         def answer(outcome: Acknowledger | Refused) -> None:
             self.send(_Answered(number, outcome.reason if isinstance(outcome, BridgeError) else outcome))
 
-        (self._set_aside if message.failed else self._take)(message.delivery, answer)
+        if message.failed:
+            self._set_aside(message.delivery, answer)
+        else:
+            self._take([(message.delivery, answer)])
 
 
 async def connect(end: _Framed, side: socket.socket) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from pydantic_settings import SettingsConfigDict
 
 from bridge.delivery import Delivery
 from bridge.errors import NotAcknowledged, Refused
-from bridge.intake import Acknowledger, Answer
+from bridge.intake import Acknowledger, Arrived
 from bridge.local.jvm import free_port
 from bridge.local.service import Broker
 from bridge.tracing import FLUSH_TIMEOUT_S, Tracing
@@ -189,10 +189,11 @@ class Answers:
     def release(self, held_bytes: int) -> None:
         """Nobody counts."""
 
-    def take(self, delivery: Delivery, answer: Answer) -> None:
+    def take(self, arrived: Sequence[Arrived]) -> None:
         """At once."""
-        self.taken.append(delivery)
-        answer(self._outcome)
+        for delivery, answer in arrived:
+            self.taken.append(delivery)
+            answer(self._outcome)
 
 
 @pytest.mark.parametrize("outcome", ["spool", NotAcknowledged("Kafka is away")], ids=["spooled", "refused"])
@@ -201,7 +202,7 @@ def test_span_tells_what_became_of_a_delivery(outcome: Acknowledger | Refused) -
     exporter, provider = InMemorySpanExporter(), TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     behind, answers = Answers(outcome), list[object]()
-    Tracing(behind, provider).take(delivery_of(b"{}"), answers.append)
+    Tracing(behind, provider).take([(delivery_of(b"{}"), answers.append)])
     assert answers == [outcome]
     (span,) = exporter.get_finished_spans()
     told = dict(span.attributes or {})

@@ -29,7 +29,7 @@ from tests.unit.street import ACCOUNT, CUSTOMER, ENCODERS, PREFIXES, SCHEMAS
 
 SECRET = b"secret"
 DELIVERIES = 20
-CALLS_MAX = {1: 215, 10: 960, 100: 8500}
+CALLS_MAX = {1: 235, 10: 960, 100: 8500}
 """By events per delivery."""
 
 
@@ -68,8 +68,8 @@ def delivery(number: int, events: int) -> bytes:
     return head.encode() + body
 
 
-def calls_of(take: Callable[[bytes], None], deliveries: Sequence[bytes]) -> int:
-    """How many functions are called while the deliveries are taken."""
+async def calls_of(connections: Sequence[asyncio.Protocol], deliveries: Sequence[bytes]) -> int:
+    """How many functions are called while the deliveries are taken, one on each connection."""
     calls = 0
 
     def count(_frame: FrameType, event: str, _argument: object) -> None:
@@ -78,8 +78,10 @@ def calls_of(take: Callable[[bytes], None], deliveries: Sequence[bytes]) -> int:
 
     sys.setprofile(count)
     try:
-        for each in deliveries:
-            take(each)
+        for connection, each in zip(connections, deliveries, strict=True):
+            connection.data_received(each)
+        for _ in deliveries:  # of the largest, few are taken in one turn of the loop
+            await asyncio.sleep(0)
     finally:
         sys.setprofile(None)
     return calls
@@ -102,14 +104,16 @@ async def test_delivery_takes_no_more_calls_than_its_budget(events: int) -> None
         telemetry=telemetry,
     )
     deliveries = [delivery(number, events) for number in range(2 * DELIVERIES)]
-    ours, theirs = socket.socketpair()
-    _, connection = await asyncio.get_running_loop().create_connection(webhook, sock=ours)
-    with theirs:
-        for each in deliveries[:DELIVERIES]:  # what is looked up once is known then
-            connection.data_received(each)
-        calls = calls_of(connection.data_received, deliveries[DELIVERIES:])
-        assert theirs.recv(1 << 20).count(b"HTTP/1.1 200 OK\r\n") == 2 * DELIVERIES
-    connection.abort()
+    connections, clients = [], []
+    for _ in range(DELIVERIES):
+        ours, theirs = socket.socketpair()
+        connections.append((await asyncio.get_running_loop().create_connection(webhook, sock=ours))[1])
+        clients.append(theirs)
+    await calls_of(connections, deliveries[:DELIVERIES])  # what is looked up once is known then
+    calls = await calls_of(connections, deliveries[DELIVERIES:])
+    for client in clients:
+        assert client.recv(1 << 20).count(b"HTTP/1.1 200 OK\r\n") == 2
+        client.close()
     await webhook.stop(1)
     assert publisher.records == 2 * DELIVERIES * events
     assert calls <= CALLS_MAX[events] * DELIVERIES, f"{calls / DELIVERIES:.0f} calls a delivery"

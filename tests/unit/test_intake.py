@@ -185,7 +185,7 @@ class Story:
             assert sent.delivery_id not in self.answers, "a delivery is answered once"
             self.answers[sent.delivery_id] = outcome
 
-        self.intake.take(sent, answer)
+        self.intake.take([(sent, answer)])
 
     def mode_is(self, mode: Mode) -> bool:
         """Whether deliveries go there now."""
