@@ -16,6 +16,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -24,7 +25,7 @@ import msgspec
 from console import progress, say
 from plots import page
 from report import Scenario, medians, ratios, warnings
-from rounds import Options, Run
+from rounds import Loop, Options, Run
 from servers import CORES, OTHER_CORES
 
 from bridge.errors import BridgeError
@@ -76,6 +77,7 @@ def whole(run: Run, began: str, kafka: str | None) -> bytes:
         "ratios": ratios(run.rounds),
         "warnings": warnings(run.rounds),
         "rounds": run.rounds,
+        "soaks": run.soaks,
     }
     return msgspec.json.format(msgspec.json.encode(found), indent=1)
 
@@ -103,9 +105,9 @@ def arguments() -> argparse.Namespace:
         "--targets",
         nargs="+",
         metavar="NAME",
-        help=f"what to measure, of {', '.join(ALL_TARGETS)} [{','.join(TARGETS)}; bridge alone in a sweep]",
+        help=f"what to measure, of {', '.join(ALL_TARGETS)} [{','.join(TARGETS)}; bridge alone in a sweep and a soak]",
     )
-    add("--events", nargs="+", type=int, default=[1, 100], help="events per delivery, a scenario each [1 100]")
+    add("--events", nargs="+", type=int, help="events per delivery, a scenario each [1 100; 1 for a soak]")
     add("--accounts", type=int, default=Scenario().accounts, help="accounts that the events belong to [%(default)s]")
     add("--partitions", type=int, default=Scenario().partitions, help="of every topic [%(default)s]")
     add("--connections", type=int, default=Scenario().connections, help="kept open [%(default)s]")
@@ -113,6 +115,12 @@ def arguments() -> argparse.Namespace:
     add("--rounds", type=int, default=3, help="of each target and loop; medians are shown [%(default)s]")
     add("--seconds", type=float, default=8.0, help="length of a round, without its warm-up [%(default)s]")
     add("--rate", type=float, help="open loop only, at this many deliveries a second [70 %% of the most, after it]")
+    add(
+        "--soak-minutes",
+        type=float,
+        metavar="N",
+        help="then N minutes at 70 %% of the most or at --rate, minute by minute",
+    )
     add("--no-open-loop", action="store_true", help="only the most that is taken, no latency at 70 %% of it")
     add(
         "--set",
@@ -136,20 +144,31 @@ def arguments() -> argparse.Namespace:
 
 def options(given: argparse.Namespace) -> Options:
     """What to measure, from the command line."""
+    soak = given.soak_minutes is not None
+    events_each = given.events or ([1] if soak else [1, 100])
     scenarios = (
         SWEEP
         if given.sweep
-        else tuple(Scenario(events, given.accounts, given.partitions, given.connections) for events in given.events)
+        else tuple(Scenario(events, given.accounts, given.partitions, given.connections) for events in events_each)
     )
     return Options(
-        targets=given.targets or (("bridge",) if given.sweep else TARGETS),
+        targets=given.targets or (("bridge",) if given.sweep or soak else TARGETS),
         scenarios=scenarios,
         rounds=given.rounds,
         seconds=given.seconds,
-        loops=("open",) if given.rate else ("closed",) if given.sweep or given.no_open_loop else ("closed", "open"),
+        loops=_loops(given),
         rate=given.rate,
         settings=dict(setting.split("=", 1) for setting in given.set),
+        soak_minutes=given.soak_minutes,
     )
+
+
+def _loops(given: argparse.Namespace) -> Sequence[Loop]:
+    """A soak is an open loop of its own: before it, only what it takes a share of is measured."""
+    if given.rate:
+        return () if given.soak_minutes is not None else ("open",)
+    closed_only = given.sweep or given.no_open_loop or given.soak_minutes is not None
+    return ("closed",) if closed_only else ("closed", "open")
 
 
 def main() -> int:

@@ -17,10 +17,14 @@ import socket
 import sys
 import time
 from collections import Counter, deque
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
 
 import msgspec
 from bodies import requests
-from procfs import core_seconds, cpu_seconds, peak_rss_bytes
+from job import Job, Part, Result
+from procfs import core_seconds, cpu_seconds, family, peak_rss_bytes
 
 DRAIN_DEADLINE_S = 10.0
 """For the last answers; the bridge refuses after three seconds."""
@@ -33,60 +37,6 @@ READ_BYTES = 65536
 _LENGTH = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: *(\d+)")
 _OK = b"200"
 _SPOOLED = b"\r\nX-Acknowledged-By: spool"
-
-
-class Job(msgspec.Struct, kw_only=True):
-    """What to send and what to watch; times in seconds, cores as Linux numbers them.
-
-    Attributes:
-        port: the server's, on 127.0.0.1.
-        connections: open all the time; used in turn.
-        in_flight: requests that wait for their answer at one time, at most.
-        rate: deliveries a second; null for a closed loop.
-        server_pid, broker_pid: whose CPU time is read at both ends of the window; null for a broker that is not ours.
-    """
-
-    port: int
-    secret: str
-    seed: int
-    events: int
-    accounts: int
-    connections: int
-    in_flight: int
-    rate: float | None
-    warm_up_s: float
-    seconds: float
-    server_pid: int
-    broker_pid: int | None
-
-
-class Result(msgspec.Struct, kw_only=True):
-    """What happened in the window, and since the beginning.
-
-    Attributes:
-        seconds: length of the window.
-        deliveries: answered 200 in the window.
-        acknowledged: answered 200 since the beginning, after the window too.
-        spooled: those of them that the bridge's spool has taken, not yet Kafka.
-        refused: answers that were not 200, by status, since the beginning.
-        p50_ms, p99_ms: of the answers in the window.
-        server_cpu_s, broker_cpu_s, load_cpu_s: CPU seconds in the window.
-        cores_busy: share of the window that each core was busy, whoever kept it so.
-        peak_rss_bytes: the server's, the largest of its processes.
-    """
-
-    seconds: float
-    deliveries: int
-    acknowledged: int
-    spooled: int
-    refused: dict[str, int]
-    p50_ms: float
-    p99_ms: float
-    server_cpu_s: float
-    broker_cpu_s: float | None
-    load_cpu_s: float
-    cores_busy: dict[int, float]
-    peak_rss_bytes: int
 
 
 class _Connection:
@@ -126,13 +76,15 @@ class Generator:
         job, clock, poll = self._job, time.perf_counter, self._epoll.poll
         self._connect()
         due = clock()
-        opens = due + job.warm_up_s
+        opens = mark = due + job.warm_up_s
         closes = opens + job.seconds
-        before = None
+        marks: list[_Measured] = []
         while (now := clock()) < closes:
-            if before is None and now >= opens:
-                before, acknowledged = self._measured(), self._acknowledged
-                self._latencies.clear()
+            if now >= mark:
+                if not marks:
+                    self._latencies.clear()
+                marks.append(self._measured())
+                mark = opens + len(marks) * job.seconds / job.parts
             wait_s = POLL_S
             if job.rate is None:
                 while self._in_flight < job.in_flight:
@@ -144,36 +96,59 @@ class Generator:
                 wait_s = max(0.0, min(due - now, POLL_S)) if self._in_flight < job.in_flight else POLL_S
             for fd, events in poll(wait_s):
                 self._ready(fd, events)
-        if before is None:
+        if not marks:
             raise SystemExit("the window is empty: give --seconds more than 0")
-        after, deliveries = self._measured(), self._acknowledged - acknowledged
+        marks.append(self._measured())
         if not self._latencies:
             raise SystemExit("no delivery was answered within the window: give more --seconds")
-        latencies = sorted(self._latencies)
+        latencies = self._latencies.copy()  # those of the drain belong to no window
         self._drain()
+        return self._result(marks, latencies)
+
+    def _result(self, marks: Sequence[_Measured], latencies: list[float]) -> Result:
+        """Everything is sorted here, for a generator that pauses to do so measures its own pause."""
+        before, after = marks[0], marks[-1]
+        parts = [
+            Part(
+                seconds=end.at - begin.at,
+                deliveries=end.answered - begin.answered,
+                p50_ms=p50_ms,
+                p99_ms=p99_ms,
+                server_cpu_s=end.server_s - begin.server_s,
+                rss_bytes=end.rss_bytes,
+            )
+            for begin, end in pairwise(marks)
+            for p50_ms, p99_ms in [_percentiles_ms(latencies[begin.answered : end.answered])]
+        ]
+        p50_ms, p99_ms = _percentiles_ms(latencies)
         return Result(
             seconds=after.at - before.at,
-            deliveries=deliveries,
+            deliveries=len(latencies),
             acknowledged=self._acknowledged,
             spooled=self._spooled,
             refused=dict(self._refused),
-            p50_ms=1000 * latencies[len(latencies) // 2],
-            p99_ms=1000 * latencies[min(len(latencies) * 99 // 100, len(latencies) - 1)],
+            p50_ms=p50_ms,
+            p99_ms=p99_ms,
             server_cpu_s=after.server_s - before.server_s,
-            broker_cpu_s=None if job.broker_pid is None else after.broker_s - before.broker_s,
+            broker_cpu_s=None if self._job.broker_pid is None else after.broker_s - before.broker_s,
             load_cpu_s=after.load_s - before.load_s,
             cores_busy={
                 core: (busy - before.cores[core][0]) / max(total - before.cores[core][1], 1e-9)
                 for core, (busy, total) in after.cores.items()
             },
-            peak_rss_bytes=peak_rss_bytes(job.server_pid),
+            rss_bytes=before.rss_bytes,
+            peak_rss_bytes=after.peak_rss_bytes,
+            parts=parts,
         )
 
     def _measured(self) -> _Measured:
         job = self._job
         return _Measured(
             at=time.perf_counter(),
+            answered=len(self._latencies),
             server_s=cpu_seconds(job.server_pid),
+            rss_bytes=_rss_bytes(job.server_pid),
+            peak_rss_bytes=peak_rss_bytes(job.server_pid),
             broker_s=0.0 if job.broker_pid is None else cpu_seconds(job.broker_pid),
             load_s=time.process_time(),
             cores=core_seconds(),
@@ -246,11 +221,28 @@ class Generator:
 
 
 class _Measured(msgspec.Struct):
+    """What counters say at one moment; ``answered`` is of the latencies, since the window opened."""
+
     at: float
+    answered: int
     server_s: float
+    rss_bytes: int
+    peak_rss_bytes: int
     broker_s: float
     load_s: float
     cores: dict[int, tuple[float, float]]
+
+
+def _rss_bytes(pid: int) -> int:
+    """What the process, or the largest of its descendants, holds now: the second figure of statm, in pages (proc(5))."""
+    pages = (int(Path(f"/proc/{member}/statm").read_text().split()[1]) for member in family(pid))
+    return max(pages) * resource.getpagesize()
+
+
+def _percentiles_ms(latencies: list[float]) -> tuple[float, float]:
+    """p50 and p99; zeroes when nothing was answered."""
+    ranked = sorted(latencies) or [0.0]
+    return 1000 * ranked[len(ranked) // 2], 1000 * ranked[min(len(ranked) * 99 // 100, len(ranked) - 1)]
 
 
 if __name__ == "__main__":

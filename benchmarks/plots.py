@@ -9,35 +9,46 @@ from plotly.colors import qualitative
 from plotly.subplots import make_subplots
 from report import Measurement, Scenario, medians
 
-VARIED = ("events", "accounts", "partitions", "connections")
+VARIED = {
+    "events": "events per delivery",
+    "accounts": "accounts",
+    "partitions": "partitions of a topic",
+    "connections": "open connections",
+}
 """Attributes of Scenario; each gets a chart."""
+
+DASHES = {0: "solid", 1: "solid", 100: "dash"}
+"""By events per delivery; 0 is any. A target keeps its colour."""
 
 
 def page(rounds: Sequence[Measurement]) -> str:
     """The charts, medians of the closed loop; a line per target and size of delivery."""
     found = medians([one for one in rounds if one.loop == "closed"])
-    figure = make_subplots(rows=2, cols=2, subplot_titles=[f"by {name}" for name in VARIED])
-    colours: dict[str, str] = {}
+    titles = [f"by {title}" for title in VARIED.values()]
+    figure = make_subplots(rows=2, cols=2, subplot_titles=titles, vertical_spacing=0.12)
+    targets = list(dict.fromkeys(one.target for one in found))
+    named: set[str] = set()
     for at, varied in enumerate(VARIED):
-        for (target, events), points in _lines(found, varied).items():
-            name = f"{target}, any size" if varied == "events" else f"{target}, {events} per delivery"
-            known = name in colours
-            colour = colours.setdefault(name, qualitative.D3[len(colours) % len(qualitative.D3)])
+        place = {"row": at // 2 + 1, "col": at % 2 + 1}
+        lines = _lines(found, varied)
+        for (target, events), points in lines.items():
+            name = f"{target}, {events} per delivery" if events else f"{target}, any size"
             figure.add_trace(
                 go.Scatter(
                     x=[getattr(one.scenario, varied) for one in points],
                     y=[1000 * one.cpu_s_per_1000_events for one in points],
                     name=name,
                     mode="lines+markers",
-                    line={"color": colour},
-                    showlegend=not known,
+                    line={"color": qualitative.D3[targets.index(target)], "dash": DASHES.get(events, "dot")},
+                    showlegend=name not in named,
                 ),
-                row=at // 2 + 1,
-                col=at % 2 + 1,
+                **place,
             )
-    figure.update_xaxes(type="log", dtick=1)
+            named.add(name)
+        measured = sorted({getattr(one.scenario, varied) for points in lines.values() for one in points})
+        figure.update_xaxes(type="log", tickvals=measured, ticktext=[f"{value:,}" for value in measured], **place)
     figure.update_yaxes(title="CPU µs per event", rangemode="tozero")
-    figure.update_layout(title="What an event costs", template="plotly_white", height=900)
+    figure.update_layout(title="What an event costs", template="plotly_white", height=800)
     return str(figure.to_html(include_plotlyjs=True))
 
 

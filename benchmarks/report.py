@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from statistics import median
 
 import msgspec
-from load import Result
+from job import Result
 
 FOREIGN_SHARE_MAX = 0.05
 """Of the server's core taken by others: beyond it rates fall, and CPU figures grow, for caches are cold after each turn."""

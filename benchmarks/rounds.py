@@ -14,9 +14,10 @@ from typing import Literal
 
 import bento
 from console import progress, say
-from load import Job
+from job import Job, Result
 from report import Measurement, Scenario, measurement, medians, table
-from servers import SERVER_CORE, Place, Server, Servers, run_load
+from servers import GO_SOURCES, SERVER_CORE, Place, Server, Servers, run_load
+from soak import Soak, soak_table
 from topics import existing, records
 
 from bridge.errors import Misconfigured
@@ -61,6 +62,7 @@ class Options:
         rate: deliveries a second in the open loop; null for a share of what the closed one found.
         settings: the bridge's that are not the defaults, by their variables.
         python: further arguments for the bridge's interpreter.
+        soak_minutes: of each target in each scenario, after its rounds; null for none.
     """
 
     targets: Sequence[str]
@@ -71,6 +73,7 @@ class Options:
     rate: float | None
     settings: Mapping[str, str] = field(default_factory=dict)
     python: Sequence[str] = ()
+    soak_minutes: float | None = None
 
 
 class Run:
@@ -82,7 +85,7 @@ class Run:
         broker: a running one.
 
     Attributes:
-        rounds: what was measured so far.
+        rounds, soaks: what was measured so far.
         ceilings: deliveries that the load generator sends in a CPU second of its own, by events per delivery.
     """
 
@@ -94,6 +97,7 @@ class Run:
         self._servers = Servers(folder, options.python, options.settings)
         self._secret = secrets.token_hex(16)
         self.rounds: list[Measurement] = []
+        self.soaks: list[Soak] = []
         self.ceilings: dict[int, float] = {}
 
     async def run(self) -> None:
@@ -114,7 +118,8 @@ class Run:
         """The targets that can be measured here; a line about each other one."""
         targets = []
         for target in self._options.targets:
-            progress(f"building {target}, if it is not there: the first time Bento takes minutes")
+            if target in GO_SOURCES:
+                progress(f"building {target}, if that was not done: the first time Bento takes minutes")
             try:
                 await self._servers.build(target)
             except Misconfigured as problem:
@@ -131,7 +136,8 @@ class Run:
                 say(f"\nleft out, because ulimit -n is {files_max}: {scenario}")
                 continue
             await self._scenario(scenario, targets, f"scenario {number}/{len(self._options.scenarios)} ({scenario})")
-            say(f"\n{table(scenario, self.rounds)}")
+            if self._options.loops:
+                say(f"\n{table(scenario, self.rounds)}")
 
     async def _ceiling(self) -> None:
         """What the load generator reaches when the server does nothing."""
@@ -161,11 +167,35 @@ class Run:
                     for target, (server, kafka) in running.items():
                         progress(f"{title}: {loop} loop, round {number}/{self._options.rounds}, {target}")
                         await self._round(target, scenario, loop, server, kafka)
+            for target, (server, kafka) in running.items():
+                if self._options.soak_minutes is not None:
+                    progress(f"{title}: soak, {self._options.soak_minutes:g} minutes, {target}")
+                    await self._soak(target, scenario, self._options.soak_minutes, server, kafka)
 
     async def _round(self, target: str, scenario: Scenario, loop: Loop, server: Server, kafka: KafkaSettings) -> None:
         rate = self._open_rate(target, scenario) if loop == "open" else None
+        job = self._job(server, scenario, rate, self._options.seconds)
+        result, found = await self._counted(target, scenario, job, kafka)
+        self.rounds.append(measurement(target, scenario, loop, result, records=found, server_core=SERVER_CORE))
+
+    async def _soak(
+        self, target: str, scenario: Scenario, minutes: float, server: Server, kafka: KafkaSettings
+    ) -> None:
+        rate = self._open_rate(target, scenario)
+        job = self._job(server, scenario, rate, 60 * minutes)
+        job.parts = max(1, round(minutes))
+        result, found = await self._counted(target, scenario, job, kafka)
+        self.soaks.append(Soak(target=target, scenario=scenario, rate=rate, result=result, records=found))
+        say(f"\n{soak_table(self.soaks[-1])}")
+
+    async def _counted(self, target: str, scenario: Scenario, job: Job, kafka: KafkaSettings) -> tuple[Result, int]:
+        """Run a load, and count the new records when what the spool took has reached Kafka too.
+
+        Raises:
+            Misconfigured: events that were answered 200 are not in Kafka, or became dead letters.
+        """
         events_before, dead_before = await records(kafka)
-        result = await run_load(self._job(server, scenario, rate, self._options.seconds))
+        result = await run_load(job)
         answered = result.acknowledged * scenario.events
         deadline = time.monotonic() + SPOOL_DEADLINE_S
         while True:
@@ -179,7 +209,7 @@ class Run:
                 f"{target}, {scenario}: {answered} events were answered 200, and Kafka holds {found} new records and "
                 f"{dead_after - dead_before} new dead letters: events were lost, so no figure counts"
             )
-        self.rounds.append(measurement(target, scenario, loop, result, records=found, server_core=SERVER_CORE))
+        return result, found
 
     def _open_rate(self, target: str, scenario: Scenario) -> float:
         mine = [one for one in self.rounds if (one.target, one.scenario, one.loop) == (target, scenario, "closed")]

@@ -18,7 +18,7 @@ import aiohttp
 import bento
 import golang
 import msgspec
-from load import Job, Result
+from job import Job, Result
 from topics import MESSAGES
 
 from bridge.errors import Misconfigured

@@ -20,7 +20,7 @@ from pathlib import Path
 import aiohttp
 from bench import machine
 from console import progress, say
-from load import Job, Result
+from job import Job, Result
 from rounds import IN_FLIGHT_MAX, WARM_UP_S
 from servers import OTHER_CORES, Place, Server, Servers, run_load
 from topics import existing, records
