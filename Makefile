@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 BROWSERS := chromium chromium-browser google-chrome
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev test check bench bench-spool bench-replies bench-analytics profile alerts chaos fuzz audit lock lock-java venv browser
+.PHONY: help setup dev test check bench bench-spool bench-replies bench-analytics profile interop alerts chaos fuzz audit lock lock-java venv interop-venv browser
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -21,6 +21,11 @@ dev: setup ## the whole thing on this machine, until Ctrl-C
 test: setup browser ## every test, on a real Kafka, a real registry and a real browser
 	@$(BIN)/python -m bridge.local.artifacts registry
 	$(BIN)/python -m pytest $(ARGS)
+
+interop: setup interop-venv ## the SQL in deploy/ for Flink and ClickHouse, on the real ones; fetches 0.7 GB once
+	@$(BIN)/python -m bridge.local.artifacts registry
+	@$(BIN)/python -m tests.interop.jars fetch
+	$(BIN)/python -m pytest tests/interop $(ARGS)
 
 check: venv ## style, types, layers, and whether the locks belong to pyproject.toml
 	$(BIN)/python locks/lock.py check
@@ -60,11 +65,12 @@ alerts: ## checks and replays the alert rules with promtool, Debian's package pr
 	@command -v promtool >/dev/null || { echo 'promtool is missing; get it with: sudo apt-get install -y prometheus' >&2; exit 1; }
 	cd deploy/prometheus && promtool check rules alerts.yml && promtool test rules alerts_test.yml
 
-# Not part of check: the answer changes without a commit, and needs an advisory service that can be reached.
-audit: ## known vulnerabilities of what locks/ names; needs the network
+# Not part of check: the answer changes without a commit, and needs an advisory service that can be reached. Not of
+# locks/interop.txt: PyFlink says which versions, and they only ever see made-up events.
+audit: ## known vulnerabilities of what locks/ names, but for interop's; needs the network
 	@set -e; folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
 	$(PYTHON) -m venv "$$folder"; "$$folder/bin/python" -m pip --disable-pip-version-check install --quiet pip-audit; \
-	failed=0; for lock in locks/*.txt; do \
+	failed=0; for lock in locks/bridge.txt locks/dev.txt; do \
 		if "$$folder/bin/pip-audit" --strict --disable-pip --require-hashes --progress-spinner off -r "$$lock" \
 			>"$$folder/said" 2>&1; then echo "$$lock: no known vulnerability"; continue; fi; \
 		failed=1; tail -n 30 "$$folder/said" >&2; \
@@ -78,8 +84,9 @@ lock: ## makes locks/*.txt from pyproject.toml; newer versions with ARGS=--upgra
 	$(PYTHON) -m venv "$$folder"; "$$folder/bin/python" -m pip --disable-pip-version-check install --quiet uv; \
 	$(PYTHON) locks/lock.py write "$$folder/bin/uv" $(ARGS)
 
-lock-java: venv ## makes bridge/local/*.lock from the versions in bridge/local/artifacts.py
+lock-java: venv ## makes the locks of Java's files, bridge/local/*.lock and tests/interop/flink.lock
 	@$(BIN)/python -m bridge.local.artifacts lock
+	@$(BIN)/python -m tests.interop.jars lock
 
 # made-from is written last and removed first: a venv without it was interrupted, and is made anew. So is one that was made
 # from another lock or in another place: its scripts hold its path.
@@ -94,6 +101,22 @@ venv:
 		$(PIP) install --require-hashes -r locks/dev.txt; \
 		$(PIP) install --quiet --no-deps --no-build-isolation -e .; \
 		printf '%s\n' "$$made_from" > .venv/made-from; \
+	fi
+
+# Another venv, because PyFlink wants older versions of what .venv has. It has wheels for Linux on x86-64 alone, and no Python
+# after 3.12 yet. setuptools comes first, from the same lock: some of PyFlink's packages are built here.
+interop-venv:
+	@set -e; made_from="$$(pwd) $$(sha256sum < locks/interop.txt)"; folder=.venv-interop; \
+	if [ "$$(cat $$folder/made-from 2>/dev/null)" != "$$made_from" ] || ! $$folder/bin/python -c '' 2>/dev/null; then \
+		$(PYTHON) -c 'import platform, sys; sys.exit((sys.platform, platform.machine()) != ("linux", "x86_64") or not (3, 11) <= sys.version_info < (3, 13))' || \
+			{ echo 'PyFlink needs Linux on x86-64 and Python 3.11 or 3.12; say which with: make interop PYTHON=/path/to/python3.12' >&2; exit 1; }; \
+		rm -f $$folder/made-from; \
+		echo 'making .venv-interop from locks/interop.txt (once, and again when that changes): 0.7 GB to fetch, 1.5 GB on disk'; \
+		$(PYTHON) -m venv --clear $$folder; \
+		sed -n '/^setuptools==/,/[^\\]$$/p' locks/interop.txt > $$folder/first.txt; \
+		$$folder/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes -r $$folder/first.txt; \
+		$$folder/bin/python -m pip --disable-pip-version-check install --require-hashes --no-build-isolation -r locks/interop.txt; \
+		printf '%s\n' "$$made_from" > $$folder/made-from; \
 	fi
 
 browser:
