@@ -44,8 +44,6 @@ class Ingest:
     """Brings a source's events into a store.
 
     Attributes:
-        events: New events since the start.
-        redeliveries: Records since the start whose event_id was known.
         dead_letters: Records since the start that were set aside.
         is_caught_up: Whether everything was read that lay in Kafka at the start.
 
@@ -76,8 +74,18 @@ class Ingest:
         self._brake = Brake()
         self._offsets: dict[TopicPartition, int] = {}
         self._progress = _Progress()
-        self.events = self.redeliveries = self.dead_letters = 0
+        self._new = self._known = self.dead_letters = 0
         self.is_caught_up = False
+
+    @property
+    def events(self) -> int:
+        """New events since the start."""
+        return self._new - self._store.removed
+
+    @property
+    def redeliveries(self) -> int:
+        """Records since the start whose event_id was known."""
+        return self._known + self._store.removed
 
     async def run(self, is_done: Callable[[], bool]) -> None:
         """Reads until it is done, and finishes the batch in hand.
@@ -98,17 +106,18 @@ class Ingest:
                 coming = asyncio.create_task(self._source.batch())
                 if records:
                     await self._take(records, is_done)
-                self._look_back()
+                await self._look_back()
         finally:
             coming.cancel()
             with contextlib.suppress(asyncio.CancelledError, KafkaError):
                 await coming
             await self._source.end(self._offsets)
 
-    def _look_back(self) -> None:
+    async def _look_back(self) -> None:
         left = self._source.left(self._offsets)
         self._progress.tell(left)
         if not self.is_caught_up and left == 0:
+            await asyncio.to_thread(self._store.settle)  # before the numbers are called whole
             self.is_caught_up = True
             log.info("caught_up", events=self.events, redeliveries=self.redeliveries)
 
@@ -125,12 +134,12 @@ class Ingest:
         offsets = {place: of_one[-1].offset + 1 for place, of_one in records.items()}
         read_at_us = time.time_ns() // 1000
         arrivals = decoded.arrivals(read_at_us // 1000) if self.is_caught_up and not self._source.is_behind() else {}
-        batch = Batch(list(decoded.rows.values()), offsets, arrivals, read_at_us)
+        batch = Batch(list(decoded.rows.values()), offsets, arrivals, read_at_us, is_behind=not self.is_caught_up)
         with self._tracing.handling(record for of_one in records.values() for record in of_one):
             absorbed = await asyncio.to_thread(self._store.absorb, batch)
         self._offsets |= offsets
-        self.events += absorbed.events
-        self.redeliveries += decoded.records - absorbed.events
+        self._new += absorbed.events
+        self._known += decoded.records - absorbed.events
         self._source.show_lag(self._offsets)
         if self._feed is not None and absorbed.tail:
             self._feed.add([await self._decoder.decode(record) for record in _chosen(records, absorbed)])

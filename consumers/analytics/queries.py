@@ -8,6 +8,8 @@ from typing import Any
 
 import duckdb
 
+from consumers.analytics.kept import Kept
+
 IN_PERIOD = "event_time >= $since AND event_time < $until AND ($account IS NULL OR account_id = $account)"
 BUCKET = "date_trunc($unit, event_time)"
 
@@ -50,13 +52,16 @@ class Period:
 
 
 @contextmanager
-def one_moment(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    """All that is read within the block is of one state of the database."""
+def one_moment(connection: duckdb.DuckDBPyConnection, kept: Kept) -> Iterator[None]:
+    """All that is read within the block is of one state of the database; what is kept for later is of that state, too."""
     connection.execute("BEGIN TRANSACTION READ ONLY")
     try:
         yield
-    finally:
+        connection.execute("COMMIT")
+    except BaseException:
+        kept.forget()
         connection.execute("ROLLBACK")
+        raise
 
 
 def naive(moment: datetime) -> datetime:

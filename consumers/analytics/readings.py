@@ -7,6 +7,7 @@ from typing import Any
 import duckdb
 
 from consumers.analytics import measures
+from consumers.analytics.kept import Accounts, Kept
 
 ACCOUNTS_MAX = 1000  # rows that one answer of /api/counts holds; further accounts are counted together
 OTHER_ACCOUNTS = "other accounts"
@@ -29,10 +30,12 @@ class StoreReadings:
         self._unanswered_minutes = unanswered_minutes
         self._status = status
         self._started_at = datetime.now(UTC)
+        self._kept = Kept(cursor)
+        self._accounts = Accounts(cursor)
 
     def accounts(self) -> list[str]:
         """The accounts that have events, sorted."""
-        return measures.accounts(self._cursor)
+        return self._accounts.known()
 
     def figures(self, account_id: str | None, since: datetime, until: datetime, now: datetime) -> dict[str, Any]:
         """The figures of an account, or of all with None, from `since` on and before `until`."""
@@ -43,6 +46,7 @@ class StoreReadings:
             until=until,
             now=now,
             unanswered_minutes=self._unanswered_minutes,
+            kept=self._kept,
         )
 
     def counts(self) -> dict[str, Any]:

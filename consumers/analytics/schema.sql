@@ -45,6 +45,9 @@ CREATE TABLE events (
 -- Messages whose text must not be kept, whichever of text and unsend comes first.
 CREATE TABLE unsent (mid_md5 UUID NOT NULL);
 
+-- Of so many events it is certain, against the whole file, that none is another's copy; copies that were found so late are gone.
+CREATE TABLE settled AS SELECT 0::BIGINT AS events, 0::BIGINT AS removed;
+
 -- How long after the bridge's receipt records were readable here: one row for each commit and webhook field while no
 -- more is waiting in Kafka, kept for a week. About this process, not about events: a rebuild does not repeat it.
 CREATE TABLE arrivals (

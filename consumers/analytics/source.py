@@ -26,7 +26,8 @@ BATCH_RECORDS_MAX = (
 LINGER_S = (
     0.25  # how long a batch is collected: few records make a transaction, and the page is four times a second new
 )
-PARTITION_FETCH_BYTES_MAX = 4 * 1024 * 1024  # of one partition in one answer: some 5,000 events
+# Of one partition in one answer: some 1,300 events. There may be one waiting of each of 156 partitions.
+PARTITION_FETCH_BYTES_MAX = 1024 * 1024
 COMMIT_INTERVAL_S = 1.0  # the lag that others see is at most this much older
 METADATA_TIMEOUT_S = 5.0  # in which a stop may have to wait, while Kafka is away
 COORDINATOR_RETRY_INTERVAL_S = 0.2  # a broker that just started loads its groups for a second

@@ -17,12 +17,14 @@ import duckdb
 import pyarrow as pa
 from aiokafka import TopicPartition
 
+from consumers.analytics.known import SETTLE_EVENTS_MAX, settle, take_fresh, unsettled
 from consumers.analytics.projection import PATHS
 from consumers.errors import ConsumerError
 
 LAYOUT = "1"  # of the tables in schema.sql; another one needs a rebuild
-# What DuckDB may hold; without it, it takes 80 % of the machine for what it has read. Measured: 10 million events need less.
-MEMORY_MAX_MB = 1024
+# What DuckDB may hold; without it, it takes 80 % of the machine for what it has read. It keeps what it has read until it holds
+# this, so it is what the process grows to. Measured: figures over nine million events of one period need 350 of it, 250 are too few.
+MEMORY_MAX_MB = 512
 THREADS = 2  # ingest and a question of the page; more would take the cores from everybody else
 # Between two checkpoints, which cost a second each: what a start after kill -9 has to read again.
 CHECKPOINT_WAL_MB = 256
@@ -47,25 +49,6 @@ _SCHEMA = pa.schema(
     ]
 )
 
-# An event_id that is no UUID, which the bridge never makes, is taken by its hash rather than refused with its whole batch; a
-# time beyond DuckDB's counts as none.
-_FRESH = """
-CREATE OR REPLACE TEMP TABLE fresh AS
-WITH given AS (
-  SELECT * REPLACE (
-    coalesce(TRY_CAST(event_id AS UUID), md5(event_id)::UUID) AS event_id,
-    TRY_CAST(occurred_at AS TIMESTAMP) AS occurred_at,
-    coalesce(TRY_CAST(received_at AS TIMESTAMP), TIMESTAMP 'epoch') AS received_at
-  ) FROM batch
-)
-SELECT event_id, webhook_field, origin, kind, account_id, customer_id,
-  md5_number_lower(account_id || ':' || customer_id) AS conversation, md5(mid)::UUID AS mid_md5,
-  coalesce(occurred_at, received_at) AS event_time, occurred_at, received_at,
-  coalesce(is_echo, false) AS is_echo, coalesce(is_deleted, false) AS is_deleted, text, num_edit, action, reaction,
-  attachments, coalesce(story, false) AS is_story_reply, payload, ad_id, ref, kafka_partition, kafka_offset
-FROM given ANTI JOIN events USING (event_id)
-"""
-
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -76,12 +59,14 @@ class Batch:
         offsets: Where each partition goes on after it.
         arrivals: Per webhook field how many records came and their median lag in seconds; empty while catching up.
         read_at_us: When, in microseconds since the Unix epoch.
+        is_behind: Whether numbers are not yet whole: then copies of events may be found as late as by `settle`.
     """
 
     rows: Sequence[tuple[Any, ...]]
     offsets: Mapping[TopicPartition, int]
     arrivals: Mapping[str, tuple[int, float]]
     read_at_us: int
+    is_behind: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +78,10 @@ class Absorbed:
 
 
 class Store:
-    """An open database. `absorb` and `frozen` may be called in any thread, one at a time; cursors are independent.
+    """An open database. `absorb`, `settle` and `frozen` may be called in any thread; cursors are independent.
+
+    Attributes:
+        removed: Copies of events that were found by `settle`, after they had been taken for new ones.
 
     Args:
         path: The file.
@@ -105,6 +93,8 @@ class Store:
         self._connection = connection
         self._writing = threading.Lock()
         self._copying = threading.Lock()
+        self._unsettled = unsettled(connection)
+        self.removed = 0
 
     @classmethod
     def open(cls, path: Path, *, topic_prefix: str, cluster_id: str) -> "Store":
@@ -134,12 +124,10 @@ class Store:
 
     def close(self) -> None:
         """Writes what is in the log to the file, and lets it go; after a copy that is under way."""
-        with (
-            self._copying,
-            self._writing,
-            contextlib.suppress(duckdb.Error),
-        ):  # after a failed write there is nothing left to close
-            self._connection.close()
+        with self._copying, self._writing:
+            for last in (self._settle, self._connection.close):
+                with contextlib.suppress(duckdb.Error):  # after a failed write there is nothing left to close
+                    last()
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """A connection for reading, which never waits for a write."""
@@ -158,37 +146,48 @@ class Store:
             ConsumerError: The disk is full, or the file is damaged.
         """
         with self._writing, translated(self.path):
-            self._connection.execute("BEGIN")
-            try:
+            with self._transaction():
                 absorbed = self._absorb(batch) if batch.rows else Absorbed(0, [])
                 self._move_on(batch)
-                self._connection.execute("COMMIT")
-            except BaseException:
-                with contextlib.suppress(duckdb.Error):
-                    self._connection.execute("ROLLBACK")
-                raise
+            self._unsettled += absorbed.events
+            if self._unsettled >= SETTLE_EVENTS_MAX:
+                self._settle()
             return absorbed
+
+    def settle(self) -> None:
+        """Finds the copies of events, and the texts of unsent messages, that lie too far away for `absorb` to look there.
+
+        Raises:
+            ConsumerError: The disk is full, or the file is damaged.
+        """
+        with self._writing, translated(self.path):
+            self._settle()
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._connection.execute("BEGIN")
+        try:
+            yield
+            self._connection.execute("COMMIT")
+        except BaseException:
+            with contextlib.suppress(duckdb.Error):
+                self._connection.execute("ROLLBACK")
+            raise
+
+    def _settle(self) -> None:
+        if self._unsettled:
+            with self._transaction():
+                removed = settle(self._connection)
+            self.removed += removed
+            self._unsettled = 0
 
     def _absorb(self, batch: Batch) -> Absorbed:
         database = self._connection
         columns = zip(*batch.rows, strict=True)
         arrays = [pa.array(column, kind) for column, kind in zip(columns, _SCHEMA.types, strict=True)]
         database.register("batch", pa.Table.from_arrays(arrays, schema=_SCHEMA))
-        database.execute(_FRESH)
+        events = take_fresh(database, is_behind=batch.is_behind)
         database.unregister("batch")
-        [(events, unsends)] = database.execute(
-            "SELECT count(*), count(mid_md5) FILTER (is_deleted) FROM fresh"
-        ).fetchall()
-        # Text and unsend may come in either order, in one batch or in two.
-        if unsends:
-            database.execute(
-                "INSERT INTO unsent SELECT DISTINCT mid_md5 FROM fresh WHERE is_deleted AND mid_md5 IS NOT NULL"
-            )
-            database.execute(
-                "UPDATE events SET text = NULL WHERE text IS NOT NULL "
-                "AND mid_md5 IN (SELECT mid_md5 FROM fresh WHERE is_deleted AND mid_md5 IS NOT NULL)"
-            )
-        database.execute("UPDATE fresh SET text = NULL WHERE text IS NOT NULL AND mid_md5 IN (FROM unsent)")
         database.execute("INSERT INTO events BY NAME FROM fresh")
         tail = database.execute(
             "SELECT webhook_field, kafka_partition, kafka_offset FROM fresh "
@@ -221,6 +220,7 @@ class Store:
             with self._writing, translated(self.path):
                 week_ago = datetime.now(UTC).replace(tzinfo=None) - timedelta(days=ARRIVALS_KEPT_DAYS)
                 self._connection.execute("DELETE FROM arrivals WHERE read_at < ?", [week_ago])
+                self._settle()
                 self._connection.execute(f"SET checkpoint_threshold = '{CHECKPOINT_NEVER}'")
                 self._connection.execute("CHECKPOINT")
             try:
@@ -288,6 +288,8 @@ def translated(path: Path) -> Iterator[None]:
 
 def _remedy(path: Path, error: Exception) -> str:
     text = str(error)
+    if isinstance(error, duckdb.OutOfMemoryException):
+        return f"the {MEMORY_MAX_MB} MB that DuckDB may hold were not enough for {path}: start again, nothing is lost"
     if _LOCKED in text:
         return f"{path} is open in another process, and only one can have it: stop that one, or read its snapshot"
     if any(words in text for words in ("No space left", "File too large", "Could not write")):

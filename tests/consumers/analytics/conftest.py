@@ -44,5 +44,7 @@ async def store(conversations: Stream, tmp_path_factory: pytest.TempPathFactory)
         assert decoded.undecodable == []
         offsets = {TopicPartition(one.topic, one.partition): one.offset + 1 for one in part}
         filled.absorb(Batch(list(decoded.rows.values()), offsets, {}, 0))
+    with filled.frozen():  # the dashboard's test repeats its event_id days later, which is found before a copy is made
+        pass
     yield filled
     filled.close()

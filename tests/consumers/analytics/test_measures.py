@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from consumers.analytics import measures
+from consumers.analytics.kept import Accounts
 from consumers.analytics.store import Store
 from tests.consumers.analytics import expected
 from tests.consumers.analytics.conftest import START
@@ -39,7 +40,7 @@ def same(found: Any, wanted: Any) -> bool:  # noqa: ANN401 - JSON
 @pytest.mark.parametrize("period", PERIODS)
 def test_figures_equal_a_second_computation(store: Store, known: list[Fact], period: str, whose: str) -> None:
     """Of one account and of all, by hour and by day, within the stream, over its ends and beside it."""
-    account_id = None if whose == "all" else measures.accounts(store.cursor())[1]
+    account_id = None if whose == "all" else Accounts(store.cursor()).known()[1]
     since, until = (MIDNIGHT + delta for delta in PERIODS[period])
     asked: dict[str, Any] = {
         "account_id": account_id,

@@ -5,10 +5,13 @@ import contextlib
 import itertools
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ import duckdb
 import pytest
 from aiokafka import TopicPartition
 
+from consumers.analytics import known
 from consumers.analytics.projection import row_of
 from consumers.analytics.snapshot import take
 from consumers.analytics.store import Batch, Store
@@ -84,6 +88,83 @@ def test_unsend_blanks_text_in_whichever_order_it_comes(store: Store, order: tup
         for number, value in enumerate(values):
             store.absorb(batch(value, first=number))
     assert texts(store) == [None, None, None, "neighbour"]
+
+
+def long_ago(value: dict[str, Any]) -> dict[str, Any]:
+    """The same, received long before Meta would repeat it for the last time."""
+    return value | {"received_at": value["received_at"] - timedelta(days=30)}
+
+
+@pytest.mark.parametrize("is_behind", [False, True])
+def test_event_id_that_comes_again_long_after_is_one_event_when_settled(
+    store: Store, monkeypatch: pytest.MonkeyPatch, *, is_behind: bool
+) -> None:
+    """Beyond what a batch is compared with: the first copy stays, also of those that came since the last time."""
+    monkeypatch.setattr(known, "LAST_ROWS", 1)
+    first, second = message("one"), message("two")
+    for number, value in enumerate((long_ago(first), message(), second, first, message(), long_ago(second))):
+        store.absorb(replace(batch(value, first=number), is_behind=is_behind))
+    assert len(texts(store)) == 6
+    store.settle()
+    assert texts(store) == ["one", "Hello there", "two", "Hello there"]
+    assert store.removed == 2
+    used_again = message("three", event_id=first["event_id"])
+    store.absorb(replace(batch(used_again, first=6), is_behind=is_behind))
+    store.settle()
+    assert (len(texts(store)), store.removed) == (4, 3)
+
+
+@pytest.mark.parametrize("is_behind", [False, True])
+def test_unsend_of_an_old_message_blanks_its_text_when_settled(
+    store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, is_behind: bool
+) -> None:
+    """And before a copy of the file is made."""
+    monkeypatch.setattr(known, "LAST_ROWS", 1)
+    for number, value in enumerate((long_ago(message("secret", part={"mid": "m"})), message("neighbour"), unsend("m"))):
+        store.absorb(replace(batch(value, first=number), is_behind=is_behind))
+    take(store, tmp_path / "copy.duckdb")
+    with duckdb.connect(str(tmp_path / "copy.duckdb"), read_only=True) as connection:
+        assert connection.execute("SELECT text FROM events ORDER BY kafka_offset").fetchall() == [
+            (None,),
+            ("neighbour",),
+            (None,),
+        ]
+
+
+def test_many_events_are_settled_without_being_asked(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody who catches up for hours, and nobody takes a copy."""
+    monkeypatch.setattr("consumers.analytics.store.SETTLE_EVENTS_MAX", 2)
+    first = message("one")
+    store.absorb(batch(long_ago(first)))
+    store.absorb(batch(first, first=1))
+    assert texts(store) == ["one"]
+
+
+def test_what_was_not_settled_at_a_kill_is_settled_later(store: Store, path: Path, tmp_path: Path) -> None:
+    """The file says up to where it was done."""
+    first = message("one")
+    store.absorb(batch(long_ago(first)))
+    store.settle()
+    store.absorb(batch(first, first=1))
+    killed = tmp_path / "killed.duckdb"
+    for suffix in ("", ".wal"):
+        shutil.copyfile(f"{path}{suffix}", f"{killed}{suffix}")
+    again = open_store(killed)
+    assert len(texts(again)) == 2
+    again.settle()
+    assert (texts(again), again.removed) == (["one"], 1)
+    again.close()
+
+
+def test_file_from_before_there_was_settling_is_opened(path: Path) -> None:
+    """Every batch was compared with all of it."""
+    old = open_store(path)
+    old.absorb(batch(message("one")))
+    old.cursor().execute("DROP TABLE settled")
+    old.close()
+    store = open_store(path)
+    assert store.cursor().execute("FROM settled").fetchall() == [(1, 0)]
+    store.close()
 
 
 def test_batch_that_fails_leaves_events_and_offsets_as_they_were(store: Store) -> None:
