@@ -11,7 +11,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from bridge.event import WEBHOOK_FIELDS
+from bridge.local.service import Registry
 from tests.interop.engine import ROOT, Engine, EngineError, Rows, running, statements
+from tests.interop.later import AD_ID, ATTACHMENT, EVENT, publish_later
 from tests.interop.test_world import VIEWS
 from tests.interop.world import (
     REALLY_AFTER_S,
@@ -92,7 +94,7 @@ async def test_reading_everything_again_changes_nothing(
         assert comparable(await of_accounts(clickhouse, view)) == comparable(wanted[view])
 
 
-async def test_record_that_is_no_avro_is_set_aside_and_the_next_one_read(clickhouse: Engine, world: World) -> None:
+async def test_record_that_is_no_avro_is_set_aside_and_does_not_stop_others(clickhouse: Engine, world: World) -> None:
     """In a topic of its own, because the other engines read the world's."""
     [good] = (await world.topics.records("story_insights"))[:1]
     assert good.value is not None
@@ -103,6 +105,19 @@ async def test_record_that_is_no_avro_is_set_aside_and_the_next_one_read(clickho
     await read_up(world.topics, ["odd"], f"{world.topics.prefix}-odd")
     rows = await clickhouse.run("SELECT topic, kafka_offset, base64Encode(value) AS value FROM undecodable_records")
     assert rows == [{"topic": f"{world.topics.prefix}.odd", "kafka_offset": 0, "value": base64.b64encode(bad).decode()}]
+
+
+async def test_field_that_a_later_schema_adds_is_passed_over(
+    clickhouse: Engine, world: World, registry: Registry
+) -> None:
+    """Also within records and arrays, in the same tables."""
+    await publish_later(world.topics, registry, "later-clickhouse")
+    await create_again(clickhouse, world, name="later", topics=f"{world.topics.prefix}.later-clickhouse")
+    await read_up(world.topics, ["later-clickhouse"], f"{world.topics.prefix}-later")
+    rows = await clickhouse.run(
+        f"SELECT is_echo, attachments, ad_id FROM events WHERE event_id = toUUID('{EVENT['event_id']}')"  # noqa: S608 - ours
+    )
+    assert rows == [{"is_echo": True, "attachments": [ATTACHMENT], "ad_id": AD_ID}]
 
 
 async def create_again(engine: Engine, world: World, *, name: str, topics: str | None = None) -> None:

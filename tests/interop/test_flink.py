@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import AsyncIterator
 
 import pytest
 
+from bridge.local.service import Registry
 from tests.interop.engine import ROOT, Engine, Rows, running, statements
 from tests.interop.jars import flink_jars
+from tests.interop.later import AD_ID, ATTACHMENT, EVENT, publish_later
 from tests.interop.test_world import VIEWS
 from tests.interop.world import REALLY_AFTER_S, World, comparable, of_a_moment, of_accounts
 from tests.kafka.serving import ACCOUNT
@@ -54,6 +57,19 @@ async def test_queries_of_the_document_equal_duckdb(batch: Engine, world: World)
     assert queries
     for query, rows in queries:
         assert comparable(await batch.run(query)) == comparable(rows) != Counter()
+
+
+async def test_field_that_a_later_schema_adds_is_passed_over(batch: Engine, world: World, registry: Registry) -> None:
+    """Also within records and arrays, in the same table over another topic."""
+    await publish_later(world.topics, registry, "later-flink")
+    [text] = [text for text in statements(FILES[0], world.places) if text.startswith("CREATE TABLE instagram_records")]
+    text = re.sub("'topic' = '.*'", f"'topic' = '{world.topics.prefix}.later-flink'", text)
+    await batch.run(text.replace("instagram_records", "records_later"))
+    rows = await batch.run(
+        "SELECT event_id, message.is_echo AS is_echo, message.attachments[1].type AS attachment, "
+        "message.referral.ad_id AS ad_id FROM records_later"
+    )
+    assert rows == [{"event_id": EVENT["event_id"], "is_echo": True, "attachment": ATTACHMENT, "ad_id": AD_ID}]
 
 
 @pytest.mark.parametrize("view", STREAMED)
