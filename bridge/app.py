@@ -16,7 +16,7 @@ from aiokafka.errors import KafkaError
 
 from bridge.adapters import registry, topics
 from bridge.adapters.connection import connection
-from bridge.adapters.kafka import KafkaPublisher
+from bridge.adapters.kafka import KafkaPublisher, Topics
 from bridge.adapters.spool import SqliteSpool
 from bridge.encoding import DeadLetterEncoder, Encoder, confluent_prefix, single_object_prefix
 from bridge.errors import Misconfigured
@@ -67,7 +67,7 @@ class Serving:
         self._began = time.time()
         self._prefixes: Mapping[str, bytes] = {}
         self._record_bytes_max = settings.record_bytes_max
-        self._first_partitions: int | None = None
+        self._first_topics: Topics | None = None
         self._watch()
 
     def new_intake(self) -> Intake:
@@ -156,17 +156,17 @@ class Serving:
         """
         try:
             async with asyncio.timeout(_FIRST_LOOK_TIMEOUT_S):
-                self._first_partitions = await self._prepare()
+                self._first_topics = await self._prepare()
         except (KafkaError, OSError, registry.RegistryUnreachable) as error:
             _log.warning("kafka_or_registry_away", error=type(error).__name__, spool=self.spool is not None)
             return False
         return True
 
-    async def _prepare(self) -> int:
+    async def _prepare(self) -> Topics:
         """Check the topics and look up the schemas; called before every producer, and once more by the first look."""
-        if self._first_partitions is not None:
-            partitions, self._first_partitions = self._first_partitions, None
-            return partitions
+        if self._first_topics is not None:
+            found, self._first_topics = self._first_topics, None
+            return found
         if self.serving:
             partitions, record_bytes_max = await topics.check_again(self.settings)
         else:
@@ -175,7 +175,7 @@ class Serving:
         if (prefixes, record_bytes_max) != (self._prefixes, self._record_bytes_max):
             self._prefixes, self._record_bytes_max = prefixes, record_bytes_max
             self.intake.pipeline = new_pipeline(self.settings, prefixes, record_bytes_max)
-        return partitions
+        return Topics(partitions, record_bytes_max)
 
     def _new_producer(self) -> AIOKafkaProducer:
         settings = self.settings
@@ -184,10 +184,7 @@ class Serving:
             client_id="instagram-bridge",
             acks="all",
             enable_idempotence=True,
-            max_batch_size=self._record_bytes_max,
-            max_request_size=settings.body_bytes_max + topics.DEAD_LETTER_MARGIN_BYTES,
             request_timeout_ms=settings.publish_deadline_ms,
-            retry_backoff_ms=50,  # a moved leader costs a retry; aiokafka's own 100 ms would cost two
         )
 
     @property

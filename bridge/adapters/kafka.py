@@ -1,13 +1,14 @@
-"""The publisher: batches of our own on aiokafka, one flush in flight, one acknowledgement per flush.
+"""The publisher: one flush in flight, one acknowledgement per flush.
 
 What arrives while a flush is in flight goes with the next: batching follows from load and needs no linger. Read in aiokafka
 0.14 and reproduced (docs/decisions/0002-publisher.md):
 
 - an idempotent producer retries for ever, so the deadline is ours;
-- concurrent send_batch calls on one producer are unsafe, so one task sends;
 - a failed batch has used up its sequence numbers, and every later one to that partition is then refused
   (aiokafka issue 1017), so any failure retires the producer and a new one takes over without a restart;
-- a producer left alone may still deliver its batches later, so it is silenced before anybody hears that it failed.
+- a producer left alone may still deliver later, so it is silenced before anybody hears that it failed.
+
+How a flush goes over the wire is `bridge.adapters.produce`.
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Awaitable, Callable, Sequence
+from typing import NamedTuple
 
 import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from aiokafka.partitioner import murmur2
-from aiokafka.producer.message_accumulator import BatchBuilder
 
+from bridge.adapters.produce import Batch, Place, Sender
 from bridge.errors import BridgeError, NotAcknowledged, Refused
 from bridge.pipeline import Record
 
@@ -47,12 +49,19 @@ _POSITIVE = 0x7FFFFFFF
 Settled = Callable[[Refused | None], None]
 
 
+class Topics(NamedTuple):
+    """What the topics have in common: how many partitions, and the largest batch that all of them take."""
+
+    partitions: int
+    batch_bytes_max: int
+
+
 class _Flush:
     """Records that are sent, and acknowledged, together."""
 
     def __init__(self, deadline: float) -> None:
         self.deadline = deadline
-        self.batches: dict[tuple[str, int], list[BatchBuilder]] = {}
+        self.batches: dict[Place, list[Batch]] = {}
         self.settled: list[Settled] = []
 
     def settle(self, refused: Refused | None) -> None:
@@ -65,8 +74,8 @@ class KafkaPublisher:
     """Publishes records in order, acknowledged by all in-sync replicas; keeps `bridge.intake.Publisher`.
 
     Args:
-        prepare: checks topics and schemas before a producer is made, and gives the number of partitions; raises
-            KafkaError or OSError while somebody is away, and a BridgeError for what a person must mend.
+        prepare: checks topics and schemas before a producer is made; raises KafkaError or OSError while somebody is away,
+            and a BridgeError for what a person must mend.
         new_producer: makes a producer that is not started: idempotent, acks=all.
         deadline_s: how long records wait for their acknowledgement, from the arrival of a flush's first.
 
@@ -77,7 +86,7 @@ class KafkaPublisher:
     def __init__(
         self,
         *,
-        prepare: Callable[[], Awaitable[int]],
+        prepare: Callable[[], Awaitable[Topics]],
         new_producer: Callable[[], AIOKafkaProducer],
         deadline_s: float,
     ) -> None:
@@ -86,7 +95,7 @@ class KafkaPublisher:
         self._deadline_s = deadline_s
         self._now = asyncio.get_running_loop().time
         self._producer: AIOKafkaProducer | None = None
-        self._partitions = 1
+        self._topics = Topics(partitions=1, batch_bytes_max=0)
         self._partition_of: dict[bytes, int] = {}
         self._unkeyed = 0
         self._connected = asyncio.Event()
@@ -107,8 +116,7 @@ class KafkaPublisher:
 
     def publish(self, records: Sequence[Record], received_at: int, settled: Settled) -> None:
         """Put records into the open flush; see `bridge.intake.Publisher`."""
-        producer = self._producer
-        if producer is None or not self._connected.is_set():
+        if not self._connected.is_set():
             settled(NotAcknowledged("no connection to Kafka"))
             return
         flush = self._open
@@ -118,26 +126,23 @@ class KafkaPublisher:
         batches = flush.batches
         for record in records:
             place = (record.topic, self._partition(record.key))
-            builders = batches.get(place)
-            if builders is None:
-                builders = batches[place] = [producer.create_batch()]
-            if (
-                builders[-1].append(timestamp=received_at, key=record.key, value=record.value, headers=record.headers)
-                is None
-            ):
-                builders.append(producer.create_batch())
-                builders[-1].append(timestamp=received_at, key=record.key, value=record.value, headers=record.headers)
+            those = batches.get(place)
+            if those is None:
+                those = batches[place] = [Batch(self._topics.batch_bytes_max)]
+            if not those[-1].append(record, received_at):
+                those.append(Batch(self._topics.batch_bytes_max))
+                those[-1].append(record, received_at)
         flush.settled.append(settled)
 
     async def run(self) -> None:
         """Connect, send flushes one at a time, and connect anew after every failure, until `stop`."""
         try:
             while not self._stopping.is_set():
-                producer = await self._connect()
-                while producer is not None and self._connected.is_set():
+                sender = await self._connect()
+                while sender is not None and self._connected.is_set():
                     flush, self._open = self._open, None
                     if flush is not None:
-                        await self._send(producer, flush)
+                        await self._send(sender, flush)
                     elif self._stopping.is_set():
                         self._connected.clear()
                     else:
@@ -152,12 +157,12 @@ class KafkaPublisher:
         self._stopping.set()
         self._opened.set()
 
-    async def _connect(self) -> AIOKafkaProducer | None:
+    async def _connect(self) -> Sender | None:
         """Try once."""
         try:
             async with asyncio.timeout(_START_TIMEOUT_S):
-                partitions = await self._prepare()
-                producer = self._producer = self._new_producer()  # not before: prepare learns how large a batch may be
+                found = await self._prepare()
+                producer = self._producer = self._new_producer()
                 await producer.start()
         except (KafkaError, OSError, BridgeError) as error:
             # A BridgeError's text is ours and says what to mend; a library's could hold anything.
@@ -165,11 +170,11 @@ class KafkaPublisher:
             _log.warning("kafka_away", error=what, retry_in_s=self._retry_s)
             await self._retire()
             return None
-        if partitions != self._partitions:
+        if found.partitions != self._topics.partitions:
             self._partition_of.clear()
-        self._partitions = partitions
+        self._topics = found
         self._connected.set()
-        return producer
+        return Sender(producer, round(self._deadline_s * 1000))
 
     async def _pause(self) -> None:
         """Wait before the next try, longer every time until a flush is acknowledged; not when told to stop."""
@@ -177,15 +182,10 @@ class KafkaPublisher:
             await asyncio.wait_for(self._stopping.wait(), self._retry_s * random.uniform(0.8, 1.2))  # noqa: S311 - jitter, no secret
         self._retry_s = min(self._retry_s * 2, _RETRY_MAX_S)
 
-    async def _send(self, producer: AIOKafkaProducer, flush: _Flush) -> None:
+    async def _send(self, sender: Sender, flush: _Flush) -> None:
         try:
             async with asyncio.timeout_at(flush.deadline):
-                acknowledged = [
-                    await producer.send_batch(builder, topic, partition=partition)
-                    for (topic, partition), builders in flush.batches.items()
-                    for builder in builders
-                ]
-                await asyncio.gather(*acknowledged)
+                await sender.send(flush.batches)
         except Exception as error:  # noqa: BLE001 - a KafkaError, a time-out, an assertion: aiokafka has all of them
             self._connected.clear()
             self.rebuilds += 1
@@ -209,22 +209,18 @@ class KafkaPublisher:
     def _partition(self, key: bytes | None) -> int:
         """Kafka's default partitioner, with a memory; records without a key take turns."""
         if key is None:
-            self._unkeyed = (self._unkeyed + 1) % self._partitions
+            self._unkeyed = (self._unkeyed + 1) % self._topics.partitions
             return self._unkeyed
         partition = self._partition_of.get(key)
         if partition is None:
             if len(self._partition_of) >= _PARTITION_CACHE_KEYS:
                 self._partition_of.clear()
-            partition = self._partition_of[key] = (murmur2(key) & _POSITIVE) % self._partitions
+            partition = self._partition_of[key] = (murmur2(key) & _POSITIVE) % self._topics.partitions
         return partition
 
 
 async def _silence(producer: AIOKafkaProducer) -> None:
     """Close a producer at once, so that none of its batches arrives later."""
-    producer._message_accumulator.fail_all(KafkaError("retired"))  # noqa: SLF001 - there is no public way to drop batches
-    sending = producer._sender.sender_task  # noqa: SLF001 - nor one to stop sending without waiting for an acknowledgement
-    if sending is not None:
-        sending.cancel()
     with contextlib.suppress(KafkaError, OSError, asyncio.CancelledError):
         async with asyncio.timeout(_RETIRE_TIMEOUT_S):
             await producer.client.close()

@@ -1,0 +1,229 @@
+"""Produce requests of our own on aiokafka's client: one for each leader and flush, however many partitions it goes to.
+
+aiokafka's producer finds the brokers, authenticates, keeps the metadata and asks for the producer id. Its own sending costs 45 µs
+of futures and turns of the loop for every partition's batch, a quarter of a delivery, and copies each record seven times
+(docs/decisions/0002-publisher.md). What is here instead is short because the publisher has one flush in flight: a partition has
+one unacknowledged batch at most, so its sequence number is a sum, and a repetition is the same bytes again.
+
+Formats: kafka.apache.org/protocol, Produce v7 (Kafka 2.1 to 4.x); what idempotence asks of a client is in KIP-98.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from io import BytesIO
+from typing import Self
+
+import structlog
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.errors import DuplicateSequenceNumber, KafkaError, NoError, UnknownTopicOrPartitionError, for_code
+from aiokafka.protocol.api import Request
+from aiokafka.protocol.produce import ProduceRequest_v7, ProduceResponse_v7
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
+
+from bridge.pipeline import Record
+
+_log = structlog.get_logger()
+
+_REPEAT_AFTER_S = 0.05
+"""Between tries, until the flush's deadline: a moved leader costs one, and a cluster that is away is asked twenty times a second."""
+
+_SEQUENCES = 2**31
+"""Sequence numbers of a partition, which then start at 0 again."""
+
+Place = tuple[str, int]
+"""A topic and a partition."""
+
+
+class Batch:
+    """The records of one partition that go together.
+
+    Args:
+        bytes_max: its size; one record that is larger fits alone.
+    """
+
+    __slots__ = ("_builder", "_records")
+
+    def __init__(self, bytes_max: int) -> None:
+        self._builder = DefaultRecordBatchBuilder(
+            magic=2,
+            compression_type=0,
+            is_transactional=0,
+            producer_id=-1,
+            producer_epoch=-1,
+            base_sequence=0,
+            batch_size=bytes_max,
+        )
+        self._records = 0
+
+    def append(self, record: Record, timestamp: int) -> bool:
+        """Add a record under a timestamp in milliseconds; False when there is no room for it."""
+        if self._builder.append(self._records, timestamp, record.key, record.value, record.headers) is None:
+            return False
+        self._records += 1
+        return True
+
+    def close(self, producer_id: int, epoch: int, sequence: int) -> tuple[bytes, int]:
+        """The bytes of the batch, and how many records are in it; once, for the builder's copy of them goes."""
+        builder = self._builder
+        del self._builder
+        builder.set_producer_state(producer_id, epoch, sequence)
+        return builder.build(), self._records
+
+
+class Sender:
+    """Sends the batches of one started idempotent producer, and keeps its sequence numbers. One `send` at a time.
+
+    Args:
+        producer: acks=all, idempotent, started.
+        timeout_ms: for the broker to have its replicas' acknowledgements.
+    """
+
+    def __init__(self, producer: AIOKafkaProducer, timeout_ms: int) -> None:
+        self._producer = producer
+        self._client = producer.client
+        self._timeout_ms = timeout_ms
+        identity = producer._txn_manager  # noqa: SLF001 - aiokafka's own name for who an idempotent producer is
+        self._producer_id: int = identity.producer_id
+        self._epoch: int = identity.producer_epoch
+        self._sequences: defaultdict[Place, int] = defaultdict(int)
+
+    async def send(self, batches: Mapping[Place, Sequence[Batch]]) -> None:
+        """Send until all are acknowledged; who calls bounds the time.
+
+        Raises:
+            KafkaError: one was refused for good, and this producer's sequence numbers are no more of use.
+        """
+        for turn in range(max(map(len, batches.values()))):  # a request has one batch for a partition
+            await self._send(
+                {place: self._closed(place, those[turn]) for place, those in batches.items() if turn < len(those)}
+            )
+
+    def _closed(self, place: Place, batch: Batch) -> bytes:
+        sequence = self._sequences[place]
+        content, records = batch.close(self._producer_id, self._epoch, sequence)
+        self._sequences[place] = (sequence + records) % _SEQUENCES
+        return content
+
+    async def _send(self, unsent: dict[Place, bytes]) -> None:
+        while True:
+            leaders = await self._leaders(unsent)
+            requests = (self._ask(leader, places, unsent) for leader, places in leaders.items() if leader >= 0)
+            asked = await asyncio.gather(*requests) if len(leaders) > 1 else [await request for request in requests]
+            problems = set()
+            for place, error in (answer for answers in asked for answer in answers):
+                if error in {NoError, DuplicateSequenceNumber}:  # the second: an earlier try did arrive
+                    del unsent[place]
+                elif error.retriable:
+                    problems.add(error.__name__)
+                else:
+                    raise error
+            if not unsent:
+                return
+            _log.warning("produce_repeated", partitions=len(unsent), errors=sorted(problems) or "no leader")
+            await asyncio.sleep(_REPEAT_AFTER_S)
+            await self._client.force_metadata_update()
+
+    async def _leaders(self, unsent: Mapping[Place, bytes]) -> Mapping[int, list[Place]]:
+        """The places by their leader's node; -1 for those that have none now.
+
+        Raises:
+            KafkaError: a topic or a partition is not there, or not ours to see.
+        """
+        leader_of = self._client.cluster.leader_for_partition
+        leaders: dict[int, list[Place]] = {}
+        for place in unsent:
+            leader = leader_of(TopicPartition(*place))
+            if leader is None:  # the first record of this topic
+                await self._producer.partitions_for(place[0])
+                leader = leader_of(TopicPartition(*place))
+                if leader is None:
+                    raise UnknownTopicOrPartitionError
+            leaders.setdefault(leader, []).append(place)
+        return leaders
+
+    async def _ask(
+        self, leader: int, places: Sequence[Place], unsent: Mapping[Place, bytes]
+    ) -> Sequence[tuple[Place, type[KafkaError]]]:
+        """Send one request; what became of each place, of all of them when there was no answer."""
+        try:
+            answer = await self._client.send(
+                leader, _Produce(self._timeout_ms, [(place, unsent[place]) for place in places])
+            )
+        except KafkaError as error:
+            return [(place, type(error)) for place in places]
+        return [(place, for_code(code)) for place, code in answer.codes.items()]
+
+
+_INT16, _INT32 = struct.Struct(">h"), struct.Struct(">i")
+_BEGIN = struct.Struct(">hhii")  # no transactional id, acks, time-out in ms, how many topics
+_PARTITION = struct.Struct(">ii")  # its number, how many bytes follow
+_OUTCOME = struct.Struct(">ihqqq")  # partition, error code, offset, time, the log's first offset
+_ACKS_ALL = -1
+
+
+class _Answer(ProduceResponse_v7):  # type: ignore[misc] # aiokafka ships no types
+    """What became of each batch.
+
+    Attributes:
+        codes: Kafka's error code for every place; 0 is none.
+    """
+
+    def __init__(self, codes: dict[Place, int]) -> None:
+        self.codes = codes
+
+    @classmethod
+    def decode(cls, data: BytesIO) -> Self:
+        """Read it; the throttle time at its end is the broker's to keep."""
+        codes: dict[Place, int] = {}
+        (topics,) = _INT32.unpack(data.read(4))
+        for _ in range(topics):
+            (size,) = _INT16.unpack(data.read(2))
+            topic = data.read(size).decode()
+            (partitions,) = _INT32.unpack(data.read(4))
+            for _ in range(partitions):
+                partition, code, *_ = _OUTCOME.unpack(data.read(_OUTCOME.size))
+                codes[topic, partition] = code
+        return cls(codes)
+
+
+class _ProduceV7(ProduceRequest_v7):  # type: ignore[misc] # as above
+    """A request as it goes over the wire: the batches are copied into it once."""
+
+    RESPONSE_TYPE = _Answer
+
+    def __init__(self, parts: Iterator[bytes]) -> None:
+        self._parts = parts
+
+    def encode(self) -> bytes:
+        """Once."""
+        return b"".join(self._parts)
+
+
+class _Produce(Request[_ProduceV7]):  # type: ignore[misc] # as above
+    """A request as aiokafka's client takes it."""
+
+    API_KEY = ProduceRequest_v7.API_KEY
+
+    def __init__(self, timeout_ms: int, batches: Sequence[tuple[Place, bytes]]) -> None:
+        self._timeout_ms = timeout_ms
+        self._batches = batches
+
+    def build(self, request_struct_class: type[_ProduceV7]) -> _ProduceV7:
+        """Called by the connection, when it knows that the broker speaks this version."""
+        return request_struct_class(self._parts())
+
+    def _parts(self) -> Iterator[bytes]:
+        topics: dict[str, list[tuple[int, bytes]]] = {}
+        for (topic, partition), content in self._batches:
+            topics.setdefault(topic, []).append((partition, content))
+        yield _BEGIN.pack(-1, _ACKS_ALL, self._timeout_ms, len(topics))
+        for topic, batches in topics.items():
+            name = topic.encode()
+            yield _INT16.pack(len(name)) + name + _INT32.pack(len(batches))
+            for partition, content in batches:
+                yield _PARTITION.pack(partition, len(content))
+                yield content

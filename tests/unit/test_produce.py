@@ -1,0 +1,161 @@
+"""Produce requests: their bytes against aiokafka's own, and what becomes of a batch that is not acknowledged at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from io import BytesIO
+from types import SimpleNamespace
+
+import pytest
+from aiokafka.errors import (
+    KafkaConnectionError,
+    KafkaError,
+    MessageSizeTooLargeError,
+    NotLeaderForPartitionError,
+    OutOfOrderSequenceNumber,
+    UnknownTopicOrPartitionError,
+)
+from aiokafka.protocol.produce import ProduceRequest, ProduceRequest_v7, ProduceResponse_v7
+from aiokafka.record.memory_records import MemoryRecords
+
+from bridge.adapters.produce import Batch, Place, Sender, _Answer, _Produce
+from bridge.pipeline import Record
+
+VERSIONS = {ProduceRequest.API_KEY: (3, 12)}
+NOT_LEADER, DUPLICATE, OUT_OF_ORDER, TOO_LARGE = 6, 46, 45, 10
+A, B = ("instagram.messages", 0), ("instagram.messages", 1)
+
+
+def test_request_has_the_bytes_of_aiokafkas() -> None:
+    """Several topics, several partitions, names beyond ASCII."""
+    batches = [(("a", 0), b"first"), (("ö.b", 7), b""), (("a", 11), b"x" * 3000)]
+    theirs = ProduceRequest(None, -1, 3000, [("a", [(0, b"first"), (11, b"x" * 3000)]), ("ö.b", [(7, b"")])])
+    assert _Produce(3000, batches).prepare(VERSIONS).encode() == theirs.build(ProduceRequest_v7).encode()
+
+
+def test_answer_is_read_as_aiokafka_reads_it() -> None:
+    """Partitions of several topics, and the throttle time after them."""
+    topics = [("a", [(0, 0, 17, -1, 0), (3, NOT_LEADER, -1, -1, -1)]), ("ö.b", [(7, TOO_LARGE, -1, -1, -1)])]
+    answer = ProduceResponse_v7(topics, 100).encode()
+    assert _Answer.decode(BytesIO(answer)).codes == {("a", 0): 0, ("a", 3): NOT_LEADER, ("ö.b", 7): TOO_LARGE}
+
+
+def test_broker_without_this_version_is_no_silence() -> None:
+    """It says so, instead of sending what nobody understands."""
+    with pytest.raises(NotImplementedError):
+        _Produce(3000, []).prepare({ProduceRequest.API_KEY: (0, 6)})
+
+
+def batch(*values: bytes) -> Batch:
+    """A batch of records."""
+    made = Batch(1 << 20)
+    for value in values:
+        assert made.append(Record("instagram.messages", b"key", value, []), 1)
+    return made
+
+
+def test_batch_says_when_it_is_full() -> None:
+    """A record that is larger than the bound fits alone."""
+    made = Batch(100)
+    assert made.append(Record("t", None, b"x" * 1000, []), 1)
+    assert not made.append(Record("t", None, b"y", []), 1)
+    assert made.close(1, 0, 0)[1] == 1
+
+
+Codes = dict[Place, int]
+
+
+class Cluster:
+    """Answers produce requests by a script, one answer for each; what was sent stays to be looked at."""
+
+    def __init__(self, *answers: Codes | KafkaError, partitions: int = 2) -> None:
+        self.answers = list(answers)
+        self.sent: list[dict[Place, bytes]] = []
+        self.looked = 0
+        self.partitions = partitions
+        self.cluster = SimpleNamespace(leader_for_partition=lambda place: 1 if place.partition < partitions else None)
+        self.client = self
+        self._txn_manager = SimpleNamespace(producer_id=4711, producer_epoch=0)
+
+    async def send(self, node: int, request: _Produce) -> _Answer:
+        """The next answer."""
+        assert node == 1
+        self.sent.append(dict(request._batches))  # noqa: SLF001 - the bytes are compared above; here it is who got which
+        answer = self.answers.pop(0)
+        if isinstance(answer, KafkaError):
+            raise answer
+        return _Answer(answer)
+
+    async def force_metadata_update(self) -> bool:
+        """Count."""
+        self.looked += 1
+        return True
+
+    async def partitions_for(self, _topic: str) -> set[int]:
+        """All there are."""
+        return set(range(self.partitions))
+
+
+def sequences(sent: Sequence[dict[Place, bytes]], place: Place) -> list[tuple[int, int, int]]:
+    """Producer id, first sequence number and number of records of each batch that was sent to a place."""
+    found = []
+    for request in sent:
+        if place in request:
+            read = MemoryRecords(bytes(request[place])).next_batch()
+            found.append((read.producer_id, read.base_sequence, len(list(read))))
+    return found
+
+
+async def test_sequence_numbers_follow_one_another_in_each_partition() -> None:
+    """Over flushes, and over the batches of one flush, which go one after the other."""
+    ok: list[Callable[[], Codes]] = [lambda: {A: 0, B: 0}, lambda: {A: 0}, lambda: {A: 0, B: 0}]
+    cluster = Cluster(*(each() for each in ok))
+    sender = Sender(cluster, 1000)
+    await sender.send({A: [batch(b"1", b"2"), batch(b"3")], B: [batch(b"4")]})
+    await sender.send({A: [batch(b"5")], B: [batch(b"6")]})
+    assert sequences(cluster.sent, A) == [(4711, 0, 2), (4711, 2, 1), (4711, 3, 1)]
+    assert sequences(cluster.sent, B) == [(4711, 0, 1), (4711, 1, 1)]
+
+
+async def test_what_may_be_repeated_is_the_same_bytes_again_and_nothing_else() -> None:
+    """After a moved leader, a lost connection, and an answer that was lost: the second try is a copy that Kafka drops."""
+    cluster = Cluster({A: NOT_LEADER, B: 0}, KafkaConnectionError("gone"), {A: DUPLICATE})
+    await Sender(cluster, 1000).send({A: [batch(b"1")], B: [batch(b"2")]})
+    first, second, third = cluster.sent
+    assert set(first) == {A, B}
+    assert second == third == {A: first[A]}
+    assert cluster.looked == 2, "the cluster is asked anew before each repetition"
+
+
+@pytest.mark.parametrize(
+    ("code", "error"), [(OUT_OF_ORDER, OutOfOrderSequenceNumber), (TOO_LARGE, MessageSizeTooLargeError)]
+)
+async def test_refusal_for_good_is_raised(code: int, error: type[KafkaError]) -> None:
+    """At once: the publisher then gives the producer up."""
+    cluster = Cluster({A: code})
+    with pytest.raises(error):
+        await Sender(cluster, 1000).send({A: [batch(b"1")]})
+    assert len(cluster.sent) == 1
+
+
+async def test_partition_that_is_not_there_is_refused() -> None:
+    """A topic that was made anew with fewer of them is looked at by the publisher, not waited for."""
+    with pytest.raises(UnknownTopicOrPartitionError):
+        await Sender(Cluster(partitions=1), 1000).send({B: [batch(b"1")]})
+
+
+async def test_request_that_failed_for_one_leader_does_not_hide_the_answers_of_another() -> None:
+    """Only what was not acknowledged goes again."""
+    assert NotLeaderForPartitionError.retriable
+    cluster = Cluster({A: 0}, KafkaConnectionError("gone"), {B: 0})
+    asked: list[int] = []
+
+    async def send(node: int, request: _Produce) -> _Answer:
+        asked.append(node)
+        return await Cluster.send(cluster, 1, request)
+
+    cluster.send = send  # type: ignore[method-assign] # two nodes instead of one
+    cluster.cluster = SimpleNamespace(leader_for_partition=lambda place: place.partition + 1)
+    await Sender(cluster, 1000).send({A: [batch(b"1")], B: [batch(b"2")]})
+    assert asked == [1, 2, 2]
+    assert set(cluster.sent[-1]) == {B}
