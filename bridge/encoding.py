@@ -17,6 +17,7 @@ Value layouts: Confluent's (0x00, four bytes of schema id, big-endian) with a re
 from __future__ import annotations
 
 import io
+import itertools
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, get_args
@@ -114,12 +115,7 @@ class _Generator:
     def __init__(self, webhook_field: str, schema: Schema, prefix: bytes) -> None:
         self._schema = schema
         self._root = root_path(webhook_field)
-        self._lines = [
-            "def encode(event, arrival, notes):",
-            " typed = event.typed",
-            " out = [PREFIX]",
-            " put = out.append",
-        ]
+        self._lines = ["def encode(event, arrival, notes):", " typed = event.typed", " text = event.event_id.encode()"]
         self._types: dict[str, Schema] = {}
         self.names: dict[str, Any] = {
             "PREFIX": prefix,
@@ -147,10 +143,16 @@ class _Generator:
 
     def source(self) -> str:
         typed_keys: set[str] = set()
-        for member in self._schema["fields"]:
+        members = self._schema["fields"]
+        head = [*itertools.takewhile(_EVERY.__contains__, (member["name"] for member in members))]
+        self._put(1, f"out = [PREFIX, {', '.join(part for name in head for part in _EVERY[name])}]", "put = out.append")
+        for member in members[len(head) :]:
             name = member["name"]
-            if name in _COMMON:
-                self._lines.extend(" " + line for line in _COMMON[name].splitlines())
+            if name == "named_field":
+                self._put(1, "text = event.named_field", "put(b'\\0' if text is None else some(text.encode()))")
+            elif name == "raw":
+                self._put(1, "text = event.raw", "size = len(text)")
+                self._put(1, "put(SIZE[size] if size < SHORT else varint(size))", "put(text)")
             else:
                 self._typed(member, "typed", self._root, 1)
                 typed_keys.add(_key(name))
@@ -248,21 +250,16 @@ def _key(name: str) -> str:
     return name.removesuffix("_json")
 
 
-_COMMON = {
-    "event_id": "text = event.event_id.encode()\nput(SIZE[len(text)])\nput(text)",
-    "webhook_field": "",
-    "origin": "put(FIELD_AND_ORIGIN[event.origin])",
-    **{
-        name: f"put(ID[event.{name}])"
-        for name in ("entry_id", "account_id", "customer_id", "sender_id", "recipient_id")
-    },
-    "named_field": "text = event.named_field\nput(b'\\0' if text is None else some(text.encode()))",
-    **{name: f"put(TIME[event.{name}])" for name in ("occurred_at", "sent_at")},
-    "received_at": "put(arrival)",
-    "delivery_id": "",
-    "raw": "text = event.raw\nsize = len(text)\nput(SIZE[size] if size < SHORT else varint(size))\nput(text)",
+_EVERY = {
+    "event_id": ("SIZE[len(text)]", "text"),
+    "webhook_field": (),
+    "origin": ("FIELD_AND_ORIGIN[event.origin]",),
+    **{name: (f"ID[event.{name}]",) for name in ("entry_id", "account_id", "customer_id", "sender_id", "recipient_id")},
+    **{name: (f"TIME[event.{name}]",) for name in ("occurred_at", "sent_at")},
+    "received_at": ("arrival",),
+    "delivery_id": (),
 }
-"""How the fields that every event has are written: from the event, not from Meta's keys."""
+"""How the fields that every event begins with are written: from the event, not from Meta's keys."""
 
 
 _MORE = 0x80

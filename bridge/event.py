@@ -105,7 +105,7 @@ def describe(item: Item, notes: list[Note]) -> Event:
     """Tell what an item says; what is odd about it goes to ``notes``."""
     value = item.value
     if type(value) is not dict or item.origin == "entry":
-        return _event(item, OTHER, None, item.entry_id)
+        return _unmessaged(item, OTHER, None)
     if item.origin != "changes":
         return _messaging(item, value, notes, standby=item.origin == STANDBY)
     named = value["field"] if type(value.get("field")) is str else None
@@ -117,13 +117,13 @@ def describe(item: Item, notes: list[Note]) -> Event:
 
 def _messaging(item: Item, value: Object, notes: list[Note], *, standby: bool, named_field: str | None = None) -> Event:
     """Read a messaging item, which a change of the dashboard's Test button carries as its value."""
-    keys = [key for key in value if key in WEBHOOK_FIELD_OF_KEY and value[key] is not None]
-    kind = keys[0] if keys else None
-    if len(keys) > 1:
-        keys.sort(key=_KEY_ORDER.index)
-        kind = keys[0]  # A referral beside a message is typed in the message's record; any other second key is not.
-        typed_beside = {"referral"} if kind == "message" else set()
-        notes.extend(Note("second_key", f"{kind}+{second}") for second in keys[1:] if second not in typed_beside)
+    kind = None
+    for key in value:
+        if key in WEBHOOK_FIELD_OF_KEY and value[key] is not None:
+            if kind is not None:
+                kind = _first_key(value, notes)
+                break
+            kind = key
     part = value[kind] if kind else {}
     if type(part) is not dict:
         notes.append(Note("wrong_type", str(kind)))
@@ -132,68 +132,24 @@ def _messaging(item: Item, value: Object, notes: list[Note], *, standby: bool, n
         webhook_field = STANDBY
     else:
         webhook_field = WEBHOOK_FIELD_OF_KEY[kind] if kind else OTHER
-    sender_id, recipient_id = _party(value, "sender", notes), _party(value, "recipient", notes)
+    try:
+        sender_id, recipient_id = value["sender"]["id"], value["recipient"]["id"]
+        usual = sender_id.__class__ is str and recipient_id.__class__ is str
+    except (KeyError, TypeError):
+        usual = False
+    if not usual:
+        sender_id, recipient_id = _party(value, "sender", notes), _party(value, "recipient", notes)
     account_id = _account(kind, part, item.entry_id, sender_id, recipient_id)
     occurred_at = _occurred_at(value, notes)
-    other = webhook_field == OTHER
-    return _event(
-        item,
-        webhook_field,
-        kind,
-        account_id,
-        customer_id=recipient_id if sender_id is None or sender_id == account_id else sender_id,
-        sender_id=sender_id,
-        recipient_id=recipient_id,
-        occurred_at=occurred_at,
-        named_field=named_field if other else None,
-        typed={} if other else value,
-        identity=_identity(kind, part, occurred_at) if type(part) is dict else None,
-        under=None if named_field is None else "value",
-    )
-
-
-def _change(item: Item, change: Object, value: object, named: str | None, notes: list[Note]) -> Event:
-    """Read a change by the webhook field that it names."""
-    fits = type(value) is dict and named in CHANGE_FIELDS
-    if named in CHANGE_FIELDS and not fits:
-        notes.append(Note("wrong_type", f"{named}.value"))
-    who = value.get("from") if type(value) is dict else None
-    return _event(
-        item,
-        named if fits and named else OTHER,
-        named,
-        item.entry_id,
-        customer_id=as_id(who.get("id")) if type(who) is dict else None,
-        occurred_at=_occurred_at(change, notes),
-        named_field=None if fits else named,
-        typed=change if fits else {},
-        identity=_identity(named, value, None) if type(value) is dict and named in CHANGE_FIELDS else None,
-    )
-
-
-def _event(
-    item: Item,
-    webhook_field: str,
-    kind: str | None,
-    account_id: str | None,
-    *,
-    customer_id: str | None = None,
-    sender_id: str | None = None,
-    recipient_id: str | None = None,
-    occurred_at: int | None = None,
-    named_field: str | None = None,
-    typed: Object | None = None,
-    identity: list[object] | None = None,
-    under: str | None = None,
-) -> Event:
+    identity = _identity(kind, part, occurred_at) if type(part) is dict else None
+    if identity is None:
+        identity = _canonical(item, None if named_field is None else "value")
+    customer_id = recipient_id if sender_id is None or sender_id == account_id else sender_id
     if customer_id == account_id:
         customer_id = None
-    if identity is None:
-        only = ("field", "value") if item.flat and under is None else ()
-        identity = [hashlib.sha256(canonical(item.raw, only=only, under=under)).hexdigest()]
-    named = [_IDENTITY_VERSION, webhook_field, account_id, customer_id, kind, *identity]
+    other = webhook_field == OTHER
     return Event(
-        hashlib.sha256(_json(named)).hexdigest()[:_EVENT_ID_DIGITS],
+        _event_id(webhook_field, account_id, customer_id, kind, identity),
         webhook_field,
         kind,
         item.origin,
@@ -204,10 +160,85 @@ def _event(
         recipient_id,
         occurred_at,
         item.sent_at,
+        named_field if other else None,
+        {} if other else value,
+        item.raw,
+    )
+
+
+def _first_key(value: Object, notes: list[Note]) -> str:
+    """The kind of an item that carries several keys."""
+    keys = [key for key in value if key in WEBHOOK_FIELD_OF_KEY and value[key] is not None]
+    kind = min(keys, key=_KEY_ORDER.index)
+    # A referral beside a message is typed in the message's record; any other second key is not.
+    typed_beside = {kind, "referral"} if kind == "message" else {kind}
+    others = sorted(set(keys) - typed_beside, key=_KEY_ORDER.index)
+    notes.extend(Note("second_key", f"{kind}+{second}") for second in others)
+    return kind
+
+
+def _change(item: Item, change: Object, value: object, named: str | None, notes: list[Note]) -> Event:
+    """Read a change by the webhook field that it names."""
+    fits = type(value) is dict and named in CHANGE_FIELDS
+    if named in CHANGE_FIELDS and not fits:
+        notes.append(Note("wrong_type", f"{named}.value"))
+    who = value.get("from") if type(value) is dict else None
+    return _unmessaged(
+        item,
+        named if fits and named else OTHER,
+        named,
+        customer_id=as_id(who.get("id")) if type(who) is dict else None,
+        occurred_at=_occurred_at(change, notes),
+        named_field=None if fits else named,
+        typed=change if fits else {},
+        identity=_identity(named, value, None) if type(value) is dict and named in CHANGE_FIELDS else None,
+    )
+
+
+def _unmessaged(
+    item: Item,
+    webhook_field: str,
+    kind: str | None,
+    *,
+    customer_id: str | None = None,
+    occurred_at: int | None = None,
+    named_field: str | None = None,
+    typed: Object | None = None,
+    identity: list[object] | None = None,
+) -> Event:
+    """An event that nobody sent to anybody, as far as its item tells."""
+    account_id = item.entry_id
+    if customer_id == account_id:
+        customer_id = None
+    return Event(
+        _event_id(webhook_field, account_id, customer_id, kind, identity or _canonical(item, None)),
+        webhook_field,
+        kind,
+        item.origin,
+        item.entry_id,
+        account_id,
+        customer_id,
+        None,
+        None,
+        occurred_at,
+        item.sent_at,
         named_field,
         typed or {},
         item.raw,
     )
+
+
+def _event_id(
+    webhook_field: str, account_id: str | None, customer_id: str | None, kind: str | None, identity: list[object]
+) -> str:
+    named = [_IDENTITY_VERSION, webhook_field, account_id, customer_id, kind, *identity]
+    return hashlib.sha256(_json(named)).hexdigest()[:_EVENT_ID_DIGITS]
+
+
+def _canonical(item: Item, under: str | None) -> list[object]:
+    """What names an event that has no name of its own: its canonical form."""
+    only = ("field", "value") if item.flat and under is None else ()
+    return [hashlib.sha256(canonical(item.raw, only=only, under=under)).hexdigest()]
 
 
 def _account(

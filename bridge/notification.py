@@ -141,7 +141,8 @@ def _usual(body: bytes) -> Notification | None:
     if not usual or not all(map(partial(_take_usual, items), values["entry"], raws)):
         return None
     # Nothing outside the items nests, so each is looked at alone.
-    if any(openings(item.raw) > DEPTH_MAX - _ENVELOPE_DEPTH for item in items):
+    shallow = DEPTH_MAX - _ENVELOPE_DEPTH
+    if openings(body) > shallow and any(openings(item.raw) > shallow for item in items):
         return None
     return Notification(items, [], [])
 

@@ -29,7 +29,7 @@ from tests.unit.street import ACCOUNT, CUSTOMER, ENCODERS, PREFIXES, SCHEMAS
 
 SECRET = b"secret"
 DELIVERIES = 20
-CALLS_MAX = {1: 235, 10: 960, 100: 8500}
+CALLS_MAX = {1: 223, 10: 745, 100: 6440}
 """By events per delivery."""
 
 
