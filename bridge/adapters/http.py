@@ -57,8 +57,14 @@ LINGER_TIMEOUT_S = 2.0
 PIPELINED_MAX = 16
 """Requests read ahead of their turn; then the client has to wait. Meta pipelines none."""
 
-_READ_BYTES = 1024 * 1024
-"""Over what one read of the transport brings, so that the parser never pauses: bodies are taken from it after every read."""
+_READ_BYTES_MAX = 256 * 1024
+"""Of one read, as asyncio has it. The loop reads for one connection at a time, so one buffer serves all: asyncio's own would
+allocate as much for every read and cut it down, and leave the heap full of holes between the records."""
+
+_PARSER_BYTES = 1024 * 1024
+"""Over what one read brings, so that the parser never pauses: bodies are taken from it after every read."""
+
+_read_buffer = memoryview(bytearray(_READ_BYTES_MAX))
 
 _VERSIONS = (HttpVersion11, HttpVersion10)
 _NEVER = float("inf")
@@ -144,7 +150,7 @@ class Service(Protocol):
         """Hear of a refusal; ``request`` is None when there was no HTTP to read."""
 
 
-class Connection(BaseProtocol):
+class Connection(BaseProtocol, asyncio.BufferedProtocol):
     """One client. Its requests are taken one by one: read, handed over, answered; then the next.
 
     Attributes:
@@ -153,7 +159,9 @@ class Connection(BaseProtocol):
 
     def __init__(self, service: Service, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
-        self._http = HttpRequestParser(self, loop, _READ_BYTES, auto_decompress=False, max_msg_queue_size=PIPELINED_MAX)
+        self._http = HttpRequestParser(
+            self, loop, _PARSER_BYTES, auto_decompress=False, max_msg_queue_size=PIPELINED_MAX
+        )
         self._service = service
         self._requests: deque[tuple[RawRequestMessage, StreamReader]] = deque()
         self._request: Request | None = None  # whose body is being read, or whose answer is awaited
@@ -186,6 +194,15 @@ class Connection(BaseProtocol):
         self._requests.clear()
         if not self._awaiting:
             self._release()
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Let the transport read into the buffer that all share."""
+        del sizehint
+        return _read_buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take what was read; a copy, for the parser may keep it."""
+        self.data_received(bytes(_read_buffer[:nbytes]))
 
     def data_received(self, data: bytes) -> None:
         """Parse what arrived, and go on as far as it allows."""
@@ -322,6 +339,7 @@ class Connection(BaseProtocol):
             if not request.body.is_eof():
                 return False
             body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+            self._chunks = []
             self._awaiting = True
             self.deadline = _NEVER
         except Refused as refused:
