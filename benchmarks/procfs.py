@@ -37,12 +37,17 @@ def cpu_seconds(pid: int) -> float:
 
 def peak_rss_bytes(pid: int) -> int:
     """The most memory that the process, or one of its descendants, has held so far."""
-    return max(_high_water(member) for member in family(pid))
+    return max(_status_bytes(member, "VmHWM") for member in family(pid))
 
 
-def _high_water(pid: int) -> int:
+def rss_bytes(pid: int) -> int:
+    """The memory that the process itself holds now."""
+    return _status_bytes(pid, "VmRSS")
+
+
+def _status_bytes(pid: int, name: str) -> int:
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
+        if line.startswith(f"{name}:"):
             return int(line.split()[1]) * 1024
     return 0
 

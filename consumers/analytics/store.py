@@ -23,9 +23,10 @@ from consumers.errors import ConsumerError
 
 LAYOUT = "1"  # of the tables in schema.sql; another one needs a rebuild
 # What DuckDB may hold; without it, it takes 80 % of the machine for what it has read. It keeps what it has read until it holds
-# this, so it is what the process grows to. Measured: figures over nine million events of one period need 350 of it, 250 are too few.
-MEMORY_MAX_MB = 512
-THREADS = 2  # ingest and a question of the page; more would take the cores from everybody else
+# this, so it is what the process grows to. Measured: 256 are enough for the figures of a period with nine million events.
+MEMORY_MAX_MB = 384
+# Each query in the thread that asks: ingest and the page have one each, and a second one costs a sixth more CPU.
+THREADS = 1
 # Between two checkpoints, which cost a second each: what a start after kill -9 has to read again.
 CHECKPOINT_WAL_MB = 256
 CHECKPOINT_NEVER = "1TB"
@@ -140,11 +141,7 @@ class Store:
         return {TopicPartition(topic, partition): offset for topic, partition, offset in found}
 
     def absorb(self, batch: Batch) -> Absorbed:
-        """Takes a batch in, whole or not at all.
-
-        Raises:
-            ConsumerError: The disk is full, or the file is damaged.
-        """
+        """Takes a batch in, whole or not at all; raises ConsumerError when the disk is full, or the file is damaged."""
         with self._writing, translated(self.path):
             with self._transaction():
                 absorbed = self._absorb(batch) if batch.rows else Absorbed(0, [])
@@ -239,7 +236,6 @@ def connect(path: Path, *, read_only: bool = False) -> duckdb.DuckDBPyConnection
             "memory_limit": f"{MEMORY_MAX_MB}MB",
             "threads": THREADS,
             "checkpoint_threshold": f"{CHECKPOINT_WAL_MB}MB",
-            "preserve_insertion_order": True,
             "autoinstall_known_extensions": False,
         },
     )
