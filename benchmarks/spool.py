@@ -16,6 +16,7 @@ import signal
 import tempfile
 import time
 from pathlib import Path
+from statistics import median
 
 import aiohttp
 from bench import machine
@@ -33,7 +34,7 @@ LIVE_SHARE = 0.5
 """Of the direct maximum: what comes while the spool is drained."""
 
 DRAIN_WINDOW_S = 2.0
-"""Latency during the drain is the worst of windows this long."""
+"""Latency during the drain is told of windows this long: the worst holds Kafka's return, or the handover."""
 
 DRAIN_DEADLINE_S = 300.0
 
@@ -79,10 +80,10 @@ class Phases:
             os.kill(self._broker.pid, signal.SIGCONT)
         waiting = await self._spooled()
         began = time.monotonic()
-        worst_ms = 0.0
+        windows_ms: list[float] = []
         while await self._spooled() and time.monotonic() < began + DRAIN_DEADLINE_S:
             result = await self._load("draining", live, DRAIN_WINDOW_S)
-            worst_ms = max(worst_ms, result.p99_ms)
+            windows_ms.append(result.p99_ms)
         drained_s = time.monotonic() - began
         found, _ = await records(self._place.kafka)
         if found < self._acknowledged:
@@ -102,7 +103,10 @@ class Phases:
         say(
             f"drained                    {waiting:9,.0f} deliveries in {drained_s:.1f} s at most, while live ones came at {live:,.0f}/s"
         )
-        say(f"live meanwhile             p99 {worst_ms:.1f} ms in the worst {DRAIN_WINDOW_S:g} s")
+        say(
+            f"live meanwhile             p99 {median(windows_ms):.1f} ms in the middle one of {len(windows_ms)} windows of "
+            f"{DRAIN_WINDOW_S:g} s, {max(windows_ms):.1f} ms in the worst"
+        )
         say(f"answered 200: {self._acknowledged:,}; in Kafka: {found:,}")
 
     async def _load(self, title: str, rate: float | None, seconds: float) -> Result:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
+import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -40,6 +41,11 @@ _DRAIN_MARGIN_S = 2.0
 _COLLECT_AFTER_OBJECTS = 5_000
 """For Python's cyclic collector, whose default is 700. The street makes no cycles, so it found next to nothing, at a twentieth of a
 delivery's CPU; aiokafka's batches are in a few, and should not wait for long."""
+
+
+_SWITCH_AFTER_S = 0.0005
+"""For a thread that wants the interpreter while the loop is busy; Python's 5 ms, times the steps of a commit, is what a delivery that is
+spooled during a drain would wait. There is no other thread while nothing is spooled."""
 
 
 class Serving:
@@ -266,6 +272,7 @@ async def run(serving: Serving, read_again: Callable[[], Settings]) -> bool:
     gc.collect()
     gc.freeze()  # what is imported lives as long as the process
     gc.set_threshold(_COLLECT_AFTER_OBJECTS)
+    sys.setswitchinterval(_SWITCH_AFTER_S)
     await serving.run()
     return interrupted
 

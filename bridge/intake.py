@@ -46,14 +46,15 @@ BYTES_HELD_MAX = 24 * 1024 * 1024
 """Bodies being read, published or spooled at once: 15,000 usual ones. As records small events take five times their bytes, and
 with that a process stays under 300 MB (test_thousand_connections_with_large_bodies_stay_within_the_memory)."""
 
-DRAIN_BYTES_MAX = 2 * 1024 * 1024
-"""Spooled bodies published together: two produce requests' worth, so that a drain keeps Kafka busy and memory flat."""
+DRAIN_BYTES_MAX = 256 * 1024
+"""Spooled bodies read, and then forgotten, at a time: some 300 usual ones. Live ones that are being spooled wait for both."""
 
 DRAIN_STEP_DELIVERIES = 32
 """Spooled deliveries that walk the street together, 1 to 2 ms of usual ones: so long do live ones wait for them."""
 
-HANDOVER_DELIVERIES_MAX = 500
-"""Spooled deliveries that are few enough to let new ones wait for: about 50 ms of draining."""
+HANDOVER_DELIVERIES, HANDOVER_DELIVERIES_MAX = 100, 500
+"""Spooled deliveries that are few enough to let new ones wait for, 10 ms of draining; and those that are when they do not become
+fewer, because live ones come as fast as they are drained: 50 ms."""
 
 HANDOVER_BYTES_MAX = 16 * 1024 * 1024
 """And their bodies: one largest body, or about a second of draining."""
@@ -257,6 +258,7 @@ class Intake:
 
     async def drain(self) -> None:
         """Publish what is spooled, whenever Kafka is there, until cancelled."""
+        left = 0
         while True:
             if self.mode is Mode.DIRECT:
                 self._wake.clear()
@@ -267,8 +269,9 @@ class Intake:
             if self._spool is None or self._spool.deliveries == 0:
                 self._go_direct()
             else:
-                few = self._spool.deliveries <= HANDOVER_DELIVERIES_MAX and self._spool.bytes <= HANDOVER_BYTES_MAX
-                if few and self.mode is not Mode.HANDOVER:
+                before, left = left, self._spool.deliveries
+                few = left <= (HANDOVER_DELIVERIES if left < before else HANDOVER_DELIVERIES_MAX)
+                if few and self._spool.bytes <= HANDOVER_BYTES_MAX and self.mode is not Mode.HANDOVER:
                     self._enter(Mode.HANDOVER)
                 await self._drain_some(self._spool, self.pipeline)
 
@@ -293,12 +296,14 @@ class Intake:
                 acknowledged.set_result(refused)
 
         for at in range(0, len(oldest), DRAIN_STEP_DELIVERIES):
+            began = time.monotonic()
             deliveries = oldest[at : at + DRAIN_STEP_DELIVERIES]
             for delivery, records in zip(deliveries, self._walk(pipeline, deliveries), strict=True):
                 if records:
                     unsettled += 1
                     self._publisher.publish(records, delivery.received_at, settled)
-            await asyncio.sleep(0)  # live deliveries are read, and answered, meanwhile
+            # Live deliveries are read and answered meanwhile; where there are any, they have half of the time.
+            await asyncio.sleep(time.monotonic() - began if self.deliveries_in_flight else 0)
             if acknowledged.done():  # refused: what follows must not overtake it
                 break
         settled(None)

@@ -9,6 +9,7 @@ file a damaged one, which is kept when the others are read.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import sqlite3
 import zlib
@@ -38,6 +39,13 @@ CREATE TABLE deliveries (
     checksum INTEGER NOT NULL
 ) STRICT
 """
+
+_INSERT = "INSERT INTO deliveries (received_at, delivery_id, app_secret_label, body, checksum) VALUES "
+_VALUES = "(?, ?, ?, ?, ?)"
+
+_ROWS_TOGETHER = (64, 16, 4, 1)
+"""Rows of one statement. Python's sqlite3 gives the interpreter away around every step of SQLite's, and has to wait for it again
+while the loop is busy: once for a statement instead of once for a row."""
 
 
 class SpoolFile:
@@ -96,10 +104,14 @@ class SpoolFile:
             for delivery in deliveries
         ]
         with self._transaction():
-            self._database.executemany(
-                "INSERT INTO deliveries (received_at, delivery_id, app_secret_label, body, checksum) VALUES (?, ?, ?, ?, ?)",
-                rows,
-            )
+            at = 0
+            for together in _ROWS_TOGETHER:
+                while len(rows) - at >= together:
+                    some = rows[at : at + together]
+                    self._database.execute(
+                        _INSERT + ", ".join([_VALUES] * together), [*itertools.chain.from_iterable(some)]
+                    )
+                    at += together
         self._last += len(deliveries)
         self.count += len(deliveries)
         self.bytes += sum(len(delivery.body) + ROW_OVERHEAD_BYTES for delivery in deliveries)
@@ -133,7 +145,10 @@ class SpoolFile:
         self.count -= count
         self.bytes -= sum(size for _, size in gone)
         with self._transaction():
-            self._database.executemany("DELETE FROM deliveries WHERE place = ?", [(place,) for place, _ in gone])
+            if self.damaged:  # what could not be read lies between them, and stays
+                self._database.executemany("DELETE FROM deliveries WHERE place = ?", [(place,) for place, _ in gone])
+            else:
+                self._database.execute("DELETE FROM deliveries WHERE place BETWEEN ? AND ?", (gone[0][0], gone[-1][0]))
 
     def close(self) -> None:
         """Close it; remove it when it holds nothing."""
