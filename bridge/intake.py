@@ -350,7 +350,8 @@ class WorkerIntake(Intake):
         return True
 
     def _route(self, arrived: Sequence[Arrived]) -> None:
-        if self._shared_mode() is Mode.DIRECT:
+        # The keeper may be back at Kafka before this worker is: then it publishes, instead of spooling what nobody has tried yet.
+        if self._shared_mode() is Mode.DIRECT and self._publisher.ready and self.pipeline is not None:
             self._direct(arrived)
             return
         for delivery, answer in arrived:

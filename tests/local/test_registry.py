@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from pathlib import Path
@@ -17,7 +18,10 @@ SCHEMA = {"schema": '"string"'}
 def listening_addresses(pid: int) -> list[str]:
     """The addresses of a process's listening TCP sockets, in the kernel's hex (proc(5), /proc/net/tcp)."""
     process = Path(f"/proc/{pid}")
-    sockets = {str(link.readlink()) for link in (process / "fd").iterdir()}
+    sockets = set()
+    for link in (process / "fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed since it was listed
+            sockets.add(str(link.readlink()))
     rows = [
         line.split() for table in ("tcp", "tcp6") for line in (process / "net" / table).read_text().splitlines()[1:]
     ]
