@@ -109,6 +109,7 @@ class Sender:
         return content
 
     async def _send(self, unsent: dict[Place, bytes]) -> None:
+        told = False
         while True:
             leaders = await self._leaders(unsent)
             requests = (self._ask(leader, places, unsent) for leader, places in leaders.items() if leader >= 0)
@@ -123,7 +124,9 @@ class Sender:
                     raise error
             if not unsent:
                 return
-            _log.warning("produce_repeated", partitions=len(unsent), errors=sorted(problems) or "no leader")
+            if not told:  # once for a flush, not twenty times a second
+                _log.warning("produce_repeated", partitions=len(unsent), errors=sorted(problems) or "no leader")
+                told = True
             await asyncio.sleep(_REPEAT_AFTER_S)
             await self._client.force_metadata_update()
 
