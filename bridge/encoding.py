@@ -29,12 +29,10 @@ from fastavro.schema import fingerprint, to_parsing_canonical_form
 from bridge.coercion import as_flag, as_id, as_long, as_milliseconds
 from bridge.event import ATTACHMENT_TYPES, CHANGE_FIELDS, STANDBY, WEBHOOK_FIELD_OF_KEY, Event
 from bridge.notification import Note, Origin
+from bridge.varint import LENGTHS, SHORT_BYTES, counted, varint
 
 Schema = dict[str, Any]
 """A parsed .avsc."""
-
-_SHORT_BYTES = 4096
-"""Lengths whose prefix is looked up instead of computed: nearly every string of a delivery; 0.5 MB a process."""
 
 _IDS_MAX, _ID_BYTES_MAX = 20_000, 64
 """Ids that are remembered as they are written, and the longest of them: 3 MB, then they start afresh. Meta's have 15 to 20 digits."""
@@ -91,7 +89,7 @@ class Encoder:
 
 def encode_arrival(received_at: int, delivery_id: str) -> bytes:
     """The two fields that all records of a delivery share, written once per delivery."""
-    return _varint(received_at) + _counted(delivery_id.encode())
+    return _TIMES[received_at][1:] + counted(delivery_id.encode())  # without the branch: neither is nullable
 
 
 class DeadLetterEncoder:
@@ -119,18 +117,18 @@ class _Generator:
         self._types: dict[str, Schema] = {}
         self.names: dict[str, Any] = {
             "PREFIX": prefix,
-            "SHORT": _SHORT_BYTES,
+            "SHORT": SHORT_BYTES,
             "SOME": _SOME_LENGTHS,
             "ID": _IDS,
             "TIME": _TIMES,
             "ONCE": (None,),
             "some": _some,
             "some_length": _some_length,
-            "SIZE": _LENGTHS,
+            "SIZE": LENGTHS,
             "FIELD_AND_ORIGIN": {
-                origin: _counted(webhook_field.encode()) + _counted(origin.encode()) for origin in get_args(Origin)
+                origin: counted(webhook_field.encode()) + counted(origin.encode()) for origin in get_args(Origin)
             },
-            "varint": _varint,
+            "varint": varint,
             "as_id": as_id,
             "as_long": as_long,
             "as_flag": as_flag,
@@ -262,51 +260,16 @@ _EVERY = {
 """How the fields that every event begins with are written: from the event, not from Meta's keys."""
 
 
-_MORE = 0x80
-"""The bit of a varint's byte that says another follows."""
-
-_TIME_MIN, _TIME_MAX = 1 << 35, 1 << 42
-"""Six bytes: milliseconds from 1970-07 to 2039, three of them in every event, so they go without the loop."""
-
-
-def _varint(number: int) -> bytes:
-    """Avro's long: zigzag, then seven bits a byte, the lowest first."""
-    number = (number << 1) ^ (number >> 63)
-    if _TIME_MIN <= number < _TIME_MAX:
-        return bytes(
-            (
-                number & 0x7F | _MORE,
-                number >> 7 & 0x7F | _MORE,
-                number >> 14 & 0x7F | _MORE,
-                number >> 21 & 0x7F | _MORE,
-                number >> 28 & 0x7F | _MORE,
-                number >> 35,
-            )
-        )
-    out = bytearray()
-    while number >= _MORE:
-        out.append(number & 0x7F | _MORE)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
-
-
-def _counted(content: bytes) -> bytes:
-    """Avro's string or bytes."""
-    return _varint(len(content)) + content
-
-
 def _some_length(size: int) -> bytes:
-    return b"\2" + _varint(size)
+    return b"\2" + varint(size)
 
 
 def _some(content: bytes) -> bytes:
     """The string branch of a nullable string."""
-    return b"\2" + _counted(content)
+    return b"\2" + counted(content)
 
 
-_LENGTHS = [_varint(size) for size in range(_SHORT_BYTES)]
-_SOME_LENGTHS = [_some_length(size) for size in range(_SHORT_BYTES)]
+_SOME_LENGTHS = [_some_length(size) for size in range(SHORT_BYTES)]
 
 
 class _Ids(dict[str | None, bytes]):
@@ -325,7 +288,7 @@ class _Times(dict[int | None, bytes]):
     """Nullable times as Avro writes them: the events of an entry share its time."""
 
     def __missing__(self, number: int | None) -> bytes:
-        written = b"\0" if number is None else b"\2" + _varint(number)
+        written = b"\0" if number is None else b"\2" + varint(number)
         if len(self) >= _TIMES_MAX:
             self.clear()
         self[number] = written

@@ -61,7 +61,7 @@ ATTACHMENT_TYPES = frozenset(
 type is published like these, and noted."""
 
 _IDENTITY_VERSION = "1"
-_EVENT_ID_DIGITS = 32
+EVENT_ID_DIGITS = 32
 _PARTY_BY_ENTRY = frozenset({"message", "message_edit", "reaction", "read"})
 """Kinds that travel both ways: the account is the party that the entry names. All others come from the customer."""
 
@@ -232,7 +232,7 @@ def _event_id(
     webhook_field: str, account_id: str | None, customer_id: str | None, kind: str | None, identity: list[object]
 ) -> str:
     named = [_IDENTITY_VERSION, webhook_field, account_id, customer_id, kind, *identity]
-    return hashlib.sha256(_json(named)).hexdigest()[:_EVENT_ID_DIGITS]
+    return hashlib.sha256(_json(named)).hexdigest()[:EVENT_ID_DIGITS]
 
 
 def _canonical(item: Item, under: str | None) -> list[object]:
@@ -254,7 +254,9 @@ def _account(
 
 def _identity(kind: str | None, part: Object, occurred_at: int | None) -> list[object] | None:
     """What names an event of this kind; None where only its canonical form does."""
-    mid = as_id(part.get("mid"))
+    mid = part.get("mid")
+    if mid.__class__ is not str:
+        mid = as_id(mid)
     identity: list[object] | None = None
     if kind == "message":
         identity = None if mid is None else [mid, as_flag(part.get("is_deleted"))]

@@ -26,7 +26,8 @@ import structlog
 from bridge.delivery import Delivery
 from bridge.errors import NotAcknowledged, Overloaded, Refused
 from bridge.notification import Note
-from bridge.pipeline import Pipeline, Record
+from bridge.pipeline import Pipeline
+from bridge.record import Record
 
 _log = structlog.get_logger()
 

@@ -41,7 +41,9 @@ class Scanner(NamedTuple):
 
 def openings(raw: bytes) -> int:
     """How many brackets open, those inside strings too: at least the depth, and quick to count."""
-    return raw.count(b"{") + raw.count(b"[")
+    return raw.count(b"{") + (
+        raw.count(b"[") if b"[" in raw else 0
+    )  # `in` is many times faster, and usually there is none
 
 
 def check(text: bytes) -> None:

@@ -13,7 +13,6 @@ with a scanner on the standard library's json.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import msgspec
@@ -125,6 +124,9 @@ class _BodyRaws(msgspec.Struct):
     entry: list[_EntryRaws]
 
 
+_ITEMS_SHALLOW_TOGETHER = 10
+"""More items than that have more openings than a deep one: the body as a whole tells nothing of them."""
+
 _values_of = msgspec.json.Decoder().decode
 _raws_of = msgspec.json.Decoder(_BodyRaws).decode
 
@@ -137,13 +139,17 @@ def _usual(body: bytes) -> Notification | None:
     except (msgspec.DecodeError, RecursionError):
         return None
     items: list[Item] = []
-    usual = values.get("object") == "instagram" and raws and _BODY_KEYS.issuperset(values)
-    if not usual or not all(map(partial(_take_usual, items), values["entry"], raws)):
+    if not raws or values.get("object") != "instagram" or not _BODY_KEYS.issuperset(values):
         return None
-    # Nothing outside the items nests, so each is looked at alone.
+    for entry, of_entry in zip(values["entry"], raws, strict=True):
+        if not _take_usual(items, entry, of_entry):
+            return None
+    # Nothing outside the items nests, so each is looked at alone, and none of a body that is shallow as a whole.
     shallow = DEPTH_MAX - _ENVELOPE_DEPTH
-    if openings(body) > shallow and any(openings(item.raw) > shallow for item in items):
-        return None
+    if len(items) > _ITEMS_SHALLOW_TOGETHER or openings(body) > shallow:
+        for item in items:
+            if openings(item.raw) > shallow:
+                return None
     return Notification(items, [], [])
 
 

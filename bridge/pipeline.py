@@ -9,13 +9,12 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 
-import msgspec
-
 from bridge.delivery import Delivery
 from bridge.encoding import DeadLetterEncoder, Encoder, encode_arrival
 from bridge.errors import Unreadable
-from bridge.event import WEBHOOK_FIELDS, Event, describe
+from bridge.event import EVENT_ID_DIGITS, WEBHOOK_FIELDS, Event, describe
 from bridge.notification import Note, parse
+from bridge.record import ALONE_OVERHEAD_BYTES, Record, content, header
 from bridge.routing import DEAD_LETTER, record_key, topic_name
 
 UNPROCESSABLE = "unprocessable"
@@ -23,29 +22,6 @@ UNPROCESSABLE = "unprocessable"
 
 RECORD_TOO_LARGE = "record_too_large"
 """The reason of a dead letter whose record Kafka would refuse for its size."""
-
-_BATCH_OVERHEAD_BYTES = 61 + 40
-"""A record batch's header, and the most that varints, attributes and counts add to a lone record (Kafka's message format v2)."""
-
-_HEADER_OVERHEAD_BYTES = 10
-
-Header = tuple[str, bytes]
-
-
-class Record(msgspec.Struct, frozen=True, gc=False):
-    """A Kafka record that has no offset yet; its timestamp is the delivery's ``received_at``.
-
-    Attributes:
-        account_id, occurred_at, sent_at: of the event in it, as Event's; null for a dead letter.
-    """
-
-    topic: str
-    key: bytes | None
-    value: bytes
-    headers: list[Header]
-    account_id: str | None = None
-    occurred_at: int | None = None
-    sent_at: int | None = None
 
 
 class Pipeline:
@@ -70,7 +46,7 @@ class Pipeline:
             webhook_field: (
                 topic_name(topic_prefix, webhook_field),
                 encoders[webhook_field].encode,
-                ("ce_type", f"instagram_bridge.{webhook_field}.v1".encode()),
+                header("ce_type", f"instagram_bridge.{webhook_field}.v1".encode()),
             )
             for webhook_field in WEBHOOK_FIELDS
         }
@@ -85,16 +61,11 @@ class Pipeline:
         a delivery that fails every time it comes would end the subscription.
         """
         try:
-            records = self._walk(delivery, notes)
+            return self._walk(delivery, notes)
         except Unreadable as error:
-            records = [self._unreadable(delivery, notes, error.reason, str(error))]
+            return [self._unreadable(delivery, notes, error.reason, str(error))]
         except Exception as error:  # noqa: BLE001 - see above; its text could hold the body, so only its type is told
-            records = [self._unreadable(delivery, notes, UNPROCESSABLE, type(error).__name__)]
-        if delivery.traceparent is not None:
-            traceparent = ("traceparent", delivery.traceparent.encode())
-            for record in records:
-                record.headers.append(traceparent)
-        return records
+            return [self._unreadable(delivery, notes, UNPROCESSABLE, type(error).__name__)]
 
     def _unreadable(self, delivery: Delivery, notes: list[Note], reason: str, detail: str) -> Record:
         notes.append(Note("unreadable", reason))
@@ -104,36 +75,40 @@ class Pipeline:
         notification = parse(delivery.body)
         notes.extend(notification.notes)
         arrival = encode_arrival(delivery.received_at, delivery.delivery_id)
-        header = ("ig_delivery_id", delivery.delivery_id.encode())
-        records = [self._record(describe(item, notes), delivery, arrival, header, notes) for item in notification.items]
+        shared = _shared_headers(delivery)
+        records = [self._record(describe(item, notes), delivery, arrival, shared, notes) for item in notification.items]
         for part in notification.unreadable:
             notes.append(Note("unreadable", part.error.reason))
             records.append(self._dead_letter(delivery, part.raw, part.error.reason, str(part.error)))
         return records
 
     def _record(
-        self, event: Event, delivery: Delivery, arrival: bytes, delivery_header: Header, notes: list[Note]
+        self, event: Event, delivery: Delivery, arrival: bytes, shared: tuple[int, bytes], notes: list[Note]
     ) -> Record:
         topic, encode, type_header = self._routes[event.webhook_field]
-        value = encode(event, arrival, notes)
         key = record_key(event.account_id, event.customer_id)
-        headers = [
-            _SPECVERSION,
-            ("ce_id", event.event_id.encode()),
-            _source(event.account_id),
-            type_header,
-            _CONTENT_TYPE,
-            delivery_header,
-        ]
+        count, shared_headers = shared
+        time_header = b""
         if event.occurred_at is not None:
-            headers.append(("ce_time", _rfc3339(event.occurred_at)))
-        record = Record(topic, key, value, headers, event.account_id, event.occurred_at, event.sent_at)
-        # The key and the source are in the value too: three times its size is more than the record can have.
-        if len(value) * 3 > self._record_bytes_max and (size := _size_bytes(record, delivery)) > self._record_bytes_max:
+            count += 1
+            time_header = _time_header(event.occurred_at)
+        written = content(
+            key,
+            encode(event, arrival, notes),
+            count,
+            _ID_HEADER,
+            event.event_id.encode(),
+            _source_header(event.account_id),
+            type_header,
+            shared_headers,
+            time_header,
+        )
+        if len(written) + ALONE_OVERHEAD_BYTES > self._record_bytes_max:
             notes.append(Note("unreadable", RECORD_TOO_LARGE))
+            size = len(written) + ALONE_OVERHEAD_BYTES
             detail = f"{size} bytes for {topic}, at most {self._record_bytes_max}"
             return self._dead_letter(delivery, event.raw, RECORD_TOO_LARGE, detail, event.account_id)
-        return record
+        return Record(topic, key, written, event.account_id, event.occurred_at, event.sent_at)
 
     def _dead_letter(
         self, delivery: Delivery, body: bytes, reason: str, detail: str, account_id: str | None = None
@@ -148,39 +123,41 @@ class Pipeline:
                 "app_secret_label": delivery.app_secret_label,
             }
         )
-        headers = [
-            _SPECVERSION,
-            _source(account_id),  # of an item: who puts it back could not tell it from raw
-            ("ce_type", b"instagram_bridge.dead_letter.v1"),
-            _CONTENT_TYPE,
-            ("ig_delivery_id", delivery.delivery_id.encode()),
-        ]
-        return Record(self._dead_letter_topic, None, value, headers)
+        count, shared_headers = _shared_headers(delivery)
+        # The source of an item: who puts it back could not tell it from raw.
+        headers = (_source_header(account_id), _DEAD_LETTER_TYPE_HEADER, shared_headers)
+        return Record(self._dead_letter_topic, None, content(None, value, count - 1, *headers))  # no event, no ce_id
 
 
 # CloudEvents 1.0 Kafka binding, binary content mode: attributes as ce_ headers, the payload's type as content-type.
-_SPECVERSION: Header = ("ce_specversion", b"1.0")
-_CONTENT_TYPE: Header = ("content-type", b"application/avro")
+_CONTENT_HEADERS = header("ce_specversion", b"1.0") + header("content-type", b"application/avro")
+_DEAD_LETTER_TYPE_HEADER = header("ce_type", b"instagram_bridge.dead_letter.v1")
+_ID_HEADER = header("ce_id", bytes(EVENT_ID_DIGITS))[:-EVENT_ID_DIGITS]
+_TIME_HEADER = header("ce_time", b"2026-11-22T12:00:00.000Z")[: -len("2026-11-22T12:00:00.000Z")]
+"""What stands before an id, and before a time: both have always the same length."""
+
+_MILLISECONDS = [b".%03dZ" % rest for rest in range(1000)]
+
+
+def _shared_headers(delivery: Delivery) -> tuple[int, bytes]:
+    """What all events of a delivery have: how many headers without a time, and those that are the same."""
+    written = _CONTENT_HEADERS + header("ig_delivery_id", delivery.delivery_id.encode())
+    if delivery.traceparent is None:
+        return 6, written
+    return 7, written + header("traceparent", delivery.traceparent.encode())
 
 
 @lru_cache(maxsize=4096)  # accounts that one process sees at a time; an account more costs a few hundred bytes
-def _source(account_id: str | None) -> Header:
-    return ("ce_source", b"/instagram" if account_id is None else f"/instagram/{account_id}".encode())
+def _source_header(account_id: str | None) -> bytes:
+    return header("ce_source", b"/instagram" if account_id is None else f"/instagram/{account_id}".encode())
 
 
 @lru_cache(maxsize=1024)  # events of a delivery and of its neighbours share their seconds
-def _second(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+def _second(seconds: int) -> bytes:
+    return _TIME_HEADER + datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S").encode()
 
 
-def _rfc3339(milliseconds: int) -> bytes:
+def _time_header(milliseconds: int) -> bytes:
+    """RFC 3339; no time that `bridge.coercion` gives is after the year 5138."""
     seconds, rest = divmod(milliseconds, 1000)
-    return f"{_second(seconds)}.{rest:03d}Z".encode()
-
-
-def _size_bytes(record: Record, delivery: Delivery) -> int:
-    """An upper bound of what a record takes alone in its batch, with the header that it may still get."""
-    headers = sum(len(name) + len(content) + _HEADER_OVERHEAD_BYTES for name, content in record.headers)
-    if delivery.traceparent is not None:
-        headers += len("traceparent") + len(delivery.traceparent) + _HEADER_OVERHEAD_BYTES
-    return _BATCH_OVERHEAD_BYTES + len(record.key or b"") + len(record.value) + headers
+    return _second(seconds) + _MILLISECONDS[rest]

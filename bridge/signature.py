@@ -12,14 +12,12 @@ import hmac
 import re
 from collections.abc import Sequence
 
-import msgspec
-
 from bridge.errors import SignatureMalformed, SignatureMismatch, SignatureMissing, SignatureRepeated
 
 _SIGNATURE = re.compile(r"sha256=([0-9a-fA-F]{64})", re.ASCII)
 
 
-class AppSecret(msgspec.Struct, frozen=True):
+class AppSecret:
     """A live app secret under its label; the label is the operator's, never derived from the secret.
 
     Attributes:
@@ -27,8 +25,19 @@ class AppSecret(msgspec.Struct, frozen=True):
         key: the secret's bytes.
     """
 
-    label: str
-    key: bytes
+    __slots__ = ("_keyed", "key", "label")
+
+    def __init__(self, label: str, key: bytes) -> None:
+        self.label = label
+        self.key = key
+        # What HMAC does with the key alone is a third of what a usual body costs, and always the same.
+        self._keyed = hmac.new(key, digestmod="sha256")
+
+    def digest(self, body: bytes) -> bytes:
+        """The HMAC-SHA256 of a body."""
+        keyed = self._keyed.copy()
+        keyed.update(body)
+        return keyed.digest()
 
     def __repr__(self) -> str:
         return f"AppSecret(label={self.label!r})"
@@ -73,7 +82,7 @@ def authenticate(body: bytes, *, claimed_digest: bytes, app_secrets: Sequence[Ap
     """
     matched = None
     for secret in app_secrets:
-        if hmac.compare_digest(hmac.digest(secret.key, body, "sha256"), claimed_digest) and matched is None:
+        if hmac.compare_digest(secret.digest(body), claimed_digest) and matched is None:
             matched = secret.label
     if matched is None:
         raise SignatureMismatch("no live app secret gives this signature over these bytes")

@@ -19,7 +19,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from bridge.notification import Note
-from bridge.pipeline import Record
+from bridge.record import Record
 from bridge.watching import Watch
 
 _NAMESPACE = "instagram_bridge"

@@ -16,7 +16,7 @@ from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Met
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from bridge.pipeline import Record
+from bridge.record import Record
 
 ACCOUNTS_MAX = 10_000
 """Accounts whose last event is remembered, about 2 MB; then the half that was silent the longest is forgotten."""

@@ -13,14 +13,14 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, NamedTuple
 
-import msgspec
 from aiokafka import ConsumerRecord, TopicPartition
 
 from bridge.adapters.reader import Decoder, Undecodable
 from bridge.adapters.replaying import TRANSACTION_RECORDS_MAX, Republisher, copy_headers, scan
 from bridge.delivery import Delivery
 from bridge.event import STANDBY
-from bridge.pipeline import RECORD_TOO_LARGE, Pipeline, Record
+from bridge.pipeline import RECORD_TOO_LARGE, Pipeline
+from bridge.record import Record
 from bridge.routing import DEAD_LETTER, topic_name
 from bridge.settings import KafkaSettings
 
@@ -107,7 +107,12 @@ async def _publish(letters: Sequence[Letter], replay_id: str, republisher: Repub
 
 def _marked(letter: Letter, replay_id: str) -> list[Record]:
     return [
-        msgspec.structs.replace(record, headers=copy_headers(record.headers, replay_id, (DEAD_LETTER, *letter.place)))
+        Record.of(
+            record.topic,
+            record.key,
+            record.value,
+            copy_headers(record.headers, replay_id, (DEAD_LETTER, *letter.place)),
+        )
         for record in letter.records
     ]
 

@@ -26,7 +26,7 @@ from aiokafka.partitioner import murmur2
 
 from bridge.adapters.produce import Batch, Place, Sender
 from bridge.errors import BridgeError, NotAcknowledged, Refused
-from bridge.pipeline import Record
+from bridge.record import Record
 
 _log = structlog.get_logger()
 
@@ -96,7 +96,7 @@ class KafkaPublisher:
         self._now = asyncio.get_running_loop().time
         self._producer: AIOKafkaProducer | None = None
         self._topics = Topics(partitions=1, batch_bytes_max=0)
-        self._partition_of: dict[bytes, int] = {}
+        self._partition_of: dict[bytes | None, int] = {}  # never has the key that is none
         self._unkeyed = 0
         self._connected = asyncio.Event()
         self._open: _Flush | None = None
@@ -123,9 +123,12 @@ class KafkaPublisher:
         if flush is None:
             flush = self._open = _Flush(self._now() + self._deadline_s)
             self._opened.set()
-        batches = flush.batches
+        batches, partition_of = flush.batches, self._partition_of
         for record in records:
-            place = (record.topic, self._partition(record.key))
+            partition = partition_of.get(record.key)
+            if partition is None:
+                partition = self._partition(record.key)
+            place = (record.topic, partition)
             those = batches.get(place)
             if those is None:
                 those = batches[place] = [Batch(self._topics.batch_bytes_max)]
@@ -207,15 +210,14 @@ class KafkaPublisher:
             await _silence(producer)
 
     def _partition(self, key: bytes | None) -> int:
-        """Kafka's default partitioner, with a memory; records without a key take turns."""
+        """Kafka's default partitioner, which is remembered; records without a key take turns."""
         if key is None:
             self._unkeyed = (self._unkeyed + 1) % self._topics.partitions
             return self._unkeyed
-        partition = self._partition_of.get(key)
-        if partition is None:
-            if len(self._partition_of) >= _PARTITION_CACHE_KEYS:
-                self._partition_of.clear()
-            partition = self._partition_of[key] = (murmur2(key) & _POSITIVE) % self._topics.partitions
+        if len(self._partition_of) >= _PARTITION_CACHE_KEYS:
+            self._partition_of.clear()
+        partition: int = (murmur2(key) & _POSITIVE) % self._topics.partitions
+        self._partition_of[key] = partition
         return partition
 
 

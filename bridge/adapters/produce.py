@@ -22,9 +22,10 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import DuplicateSequenceNumber, KafkaError, NoError, UnknownTopicOrPartitionError, for_code
 from aiokafka.protocol.api import Request
 from aiokafka.protocol.produce import ProduceRequest_v7, ProduceResponse_v7
-from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from aiokafka.record.util import calc_crc32c
 
-from bridge.pipeline import Record
+from bridge.record import Record
+from bridge.varint import LENGTHS, SHORT_BYTES, varint
 
 _log = structlog.get_logger()
 
@@ -37,41 +38,65 @@ _SEQUENCES = 2**31
 Place = tuple[str, int]
 """A topic and a partition."""
 
+# Of a record batch: what stands before its checksum, and what the checksum is of; then its records.
+_HEAD = struct.Struct(">qiibI")  # offset, how many bytes follow, the leader's epoch, the format, the checksum
+_CHECKED = struct.Struct(
+    ">hiqqqhii"
+)  # attributes, last offset, first and last time, producer, epoch, sequence, records
+_AFTER_LENGTH = struct.calcsize(">ibI")
+_NO_EPOCH, _MAGIC = -1, 2
+
+
+def _place(since: int, number: int) -> bytes:
+    """What a record begins with: no attributes, milliseconds since the batch's first, how many are before it."""
+    return b"\0" + varint(since) + varint(number)
+
+
+_SINCE = [_place(since, 0)[:-1] for since in range(SHORT_BYTES)]
+
 
 class Batch:
-    """The records of one partition that go together.
+    """The records of one partition that go together; a record batch of Kafka's (v2), not compressed.
 
     Args:
         bytes_max: its size; one record that is larger fits alone.
     """
 
-    __slots__ = ("_builder", "_records")
+    __slots__ = ("_bytes", "_bytes_max", "_first_at", "_last_at", "_parts", "_records")
 
     def __init__(self, bytes_max: int) -> None:
-        self._builder = DefaultRecordBatchBuilder(
-            magic=2,
-            compression_type=0,
-            is_transactional=0,
-            producer_id=-1,
-            producer_epoch=-1,
-            base_sequence=0,
-            batch_size=bytes_max,
-        )
+        self._bytes_max = bytes_max
+        self._bytes = _HEAD.size + _CHECKED.size
+        self._parts = [b"", b""]  # its own head comes here
         self._records = 0
+        self._first_at = self._last_at = 0
 
     def append(self, record: Record, timestamp: int) -> bool:
         """Add a record under a timestamp in milliseconds; False when there is no room for it."""
-        if self._builder.append(self._records, timestamp, record.key, record.value, record.headers) is None:
+        number, content = self._records, record.content
+        if not number:
+            self._first_at = self._last_at = timestamp
+        since = timestamp - self._first_at
+        usual = 0 <= since < SHORT_BYTES and number < SHORT_BYTES
+        place = _SINCE[since] + LENGTHS[number] if usual else _place(since, number)
+        size = len(place) + len(content)
+        before = LENGTHS[size] if size < SHORT_BYTES else varint(size)
+        total = self._bytes + len(before) + size
+        if number and total > self._bytes_max:
             return False
-        self._records += 1
+        self._last_at = max(self._last_at, timestamp)
+        self._bytes = total
+        self._records = number + 1
+        self._parts += (before, place, content)
         return True
 
     def close(self, producer_id: int, epoch: int, sequence: int) -> tuple[bytes, int]:
-        """The bytes of the batch, and how many records are in it; once, for the builder's copy of them goes."""
-        builder = self._builder
-        del self._builder
-        builder.set_producer_state(producer_id, epoch, sequence)
-        return builder.build(), self._records
+        """The bytes of the batch, and how many records are in it; once, for the parts go."""
+        parts, records = self._parts, self._records
+        del self._parts
+        parts[1] = _CHECKED.pack(0, records - 1, self._first_at, self._last_at, producer_id, epoch, sequence, records)
+        checked = b"".join(parts)
+        return _HEAD.pack(0, _AFTER_LENGTH + len(checked), _NO_EPOCH, _MAGIC, calc_crc32c(checked)) + checked, records
 
 
 class Sender:

@@ -17,7 +17,7 @@ from aiokafka import ConsumerRecord, TopicPartition
 from bridge.adapters.reader import Decoder, Undecodable
 from bridge.adapters.replaying import Republisher, copy_headers, is_copy, scan
 from bridge.encoding import Schema
-from bridge.pipeline import Record
+from bridge.record import Record
 from bridge.settings import KafkaSettings
 
 
@@ -157,7 +157,7 @@ async def copy(
 
 def _copied(record: ConsumerRecord, replay_id: str, target: str) -> Record:
     source = (record.topic, record.partition, record.offset)
-    return Record(target, record.key, record.value, copy_headers(record.headers, replay_id, source))
+    return Record.of(target, record.key, record.value, copy_headers(record.headers, replay_id, source))
 
 
 def _now_ms() -> int:

@@ -22,7 +22,7 @@ from bridge.adapters.connection import CONNECT_TIMEOUT_S, admin, connection, con
 from bridge.adapters.reader import OFFSETS_TIMEOUT_S, first_since, partitions_of, spans
 from bridge.adapters.topics import DEAD_LETTER_MARGIN_BYTES
 from bridge.errors import Misconfigured
-from bridge.pipeline import Header, Record
+from bridge.record import Header, Record
 from bridge.routing import topic_name
 from bridge.settings import KafkaSettings
 

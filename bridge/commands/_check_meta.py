@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
-import hmac
 import io
 import ipaddress
 import secrets
@@ -263,4 +261,4 @@ async def _connect(url: URL) -> tuple[asyncio.StreamReader, asyncio.StreamWriter
 
 
 def _signature(body: bytes, secret: AppSecret) -> str:
-    return "sha256=" + hmac.new(secret.key, body, hashlib.sha256).hexdigest()
+    return "sha256=" + secret.digest(body).hex()

@@ -12,7 +12,8 @@ from confluent_kafka import Consumer, Message, Producer, TopicPartition
 from bridge.delivery import Delivery
 from bridge.encoding import DeadLetterEncoder
 from bridge.local.service import Broker
-from bridge.pipeline import Pipeline, Record
+from bridge.pipeline import Pipeline
+from bridge.record import Record
 from bridge.routing import DEAD_LETTER
 from tests.kafka.reading import Record as ReadRecord
 from tests.kafka.reading import decode_single_object

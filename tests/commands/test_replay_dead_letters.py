@@ -9,7 +9,7 @@ import pytest
 
 from bridge.encoding import DeadLetterEncoder
 from bridge.local.service import Broker, Registry
-from bridge.pipeline import Record
+from bridge.record import Record
 from tests.commands.conftest import Run
 from tests.commands.past import (
     ACCOUNT,
@@ -158,6 +158,6 @@ def set_aside(topic_prefix: str, body: bytes, value_prefix: bytes = PREFIXES["de
     """A delivery that a fault of ours once stumbled over."""
     letter = {"received_at": BEGIN_MS, "delivery_id": "0" * 32, "reason": "unprocessable", "detail": "KeyError"}
     encoder = DeadLetterEncoder(SCHEMAS["dead_letter"], value_prefix)
-    return Record(
+    return Record.of(
         f"{topic_prefix}.dead_letter", None, encoder.encode({**letter, "body": body, "app_secret_label": None}), []
     )

@@ -18,7 +18,8 @@ from bridge.delivery import Delivery
 from bridge.encoding import DeadLetterEncoder, Encoder, confluent_prefix, single_object_prefix
 from bridge.event import WEBHOOK_FIELDS
 from bridge.local.service import Broker, Registry
-from bridge.pipeline import Pipeline, Record
+from bridge.pipeline import Pipeline
+from bridge.record import Record
 from bridge.routing import DEAD_LETTER, MANAGED_FIELDS
 from bridge.schemas import load
 from tests.commands.conftest import Run
@@ -147,7 +148,7 @@ async def test_tail_over_values_that_are_no_events_goes_on(run: Run, kafka: Brok
     """A value in no known encoding, with an unknown fingerprint, torn, or missing is told by its place, and the next one shown."""
     [good] = records(prefix, body("good"))
     foreign = [b"nonsense", b"\xc3\x01" + bytes(8) + b"rest", good.value[:40], b""]
-    await produce(kafka, [Record(good.topic, good.key, value, []) for value in foreign])
+    await produce(kafka, [Record.of(good.topic, good.key, value, []) for value in foreign])
     await produce(kafka, [good], received_at=BEGIN_MS + 1)
     tailed = await run("tail", "messages", "--since", SINCE_BEGIN, "--count", "5")
     *problems, last = tailed.stdout.splitlines()

@@ -7,7 +7,8 @@ from typing import TypeVar
 
 from bridge.errors import BridgeError, Refused, Unreadable
 from bridge.notification import Note
-from bridge.pipeline import RECORD_TOO_LARGE, UNPROCESSABLE, Record
+from bridge.pipeline import RECORD_TOO_LARGE, UNPROCESSABLE
+from bridge.record import Record
 from bridge.telemetry import Telemetry
 from tests.docs.markdown import ROOT, rows
 
@@ -33,7 +34,7 @@ def test_metrics_of_the_document_are_those_of_the_code() -> None:
     telemetry.refused("bad_request", delivery=False, verification=False)
     telemetry.refused("wrong_verify_token", delivery=False, verification=True)
     telemetry.found(
-        1_763_800_000_000, [Record("instagram.messages", None, b"", [])], [Note("unknown_key", "message.new")]
+        1_763_800_000_000, [Record.of("instagram.messages", None, b"", [])], [Note("unknown_key", "message.new")]
     )
     shown = set()
     for family in telemetry.registry.collect():

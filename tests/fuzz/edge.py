@@ -15,7 +15,8 @@ from bridge.encoding import DeadLetterEncoder
 from bridge.errors import NotAcknowledged, Refused
 from bridge.intake import Intake
 from bridge.local.jvm import free_port
-from bridge.pipeline import Pipeline, Record
+from bridge.pipeline import Pipeline
+from bridge.record import Record
 from bridge.routing import DEAD_LETTER
 from bridge.signature import AppSecret
 from bridge.telemetry import Telemetry

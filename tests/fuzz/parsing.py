@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from random import Random
 
-from bridge.pipeline import UNPROCESSABLE, Record
+from bridge.pipeline import UNPROCESSABLE
+from bridge.record import Record
 from tests.fuzz.mutation import JSON_TOKENS, mutated, reshaped, seeds
 from tests.unit.street import decoded, topic_field_of, walk
 

@@ -11,7 +11,8 @@ from bridge.delivery import Delivery
 from bridge.encoding import DeadLetterEncoder, Encoder, single_object_prefix
 from bridge.event import WEBHOOK_FIELDS, Event, describe
 from bridge.notification import Note, parse
-from bridge.pipeline import Pipeline, Record
+from bridge.pipeline import Pipeline
+from bridge.record import Record
 from bridge.routing import DEAD_LETTER, TOPIC_FIELDS
 from bridge.schemas import load
 

@@ -21,7 +21,8 @@ from bridge.adapters.webhook import PATH, Webhook
 from bridge.encoding import DeadLetterEncoder
 from bridge.errors import Refused
 from bridge.intake import Intake
-from bridge.pipeline import Pipeline, Record
+from bridge.pipeline import Pipeline
+from bridge.record import Record
 from bridge.routing import DEAD_LETTER
 from bridge.signature import AppSecret
 from bridge.telemetry import Telemetry

@@ -22,7 +22,8 @@ from bridge.intake import (
     Intake,
     Mode,
 )
-from bridge.pipeline import Pipeline, Record
+from bridge.pipeline import Pipeline
+from bridge.record import Record
 from bridge.routing import DEAD_LETTER
 from tests.unit.street import ENCODERS, PREFIXES, RECEIVED_AT, SCHEMAS, item, wrapped
 

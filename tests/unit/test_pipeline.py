@@ -8,7 +8,8 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
 from bridge.encoding import DeadLetterEncoder, Encoder
 from bridge.event import WEBHOOK_FIELDS
-from bridge.pipeline import RECORD_TOO_LARGE, UNPROCESSABLE, Pipeline, Record
+from bridge.pipeline import RECORD_TOO_LARGE, UNPROCESSABLE, Pipeline
+from bridge.record import Record
 from bridge.routing import DEAD_LETTER
 from tests.unit.street import (
     ACCOUNT,

@@ -16,10 +16,11 @@ from aiokafka.errors import (
     UnknownTopicOrPartitionError,
 )
 from aiokafka.protocol.produce import ProduceRequest, ProduceRequest_v7, ProduceResponse_v7
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 
 from bridge.adapters.produce import Batch, Place, Sender, _Answer, _Produce
-from bridge.pipeline import Record
+from bridge.record import Record
 
 VERSIONS = {ProduceRequest.API_KEY: (3, 12)}
 NOT_LEADER, DUPLICATE, OUT_OF_ORDER, TOO_LARGE = 6, 46, 45, 10
@@ -50,15 +51,47 @@ def batch(*values: bytes) -> Batch:
     """A batch of records."""
     made = Batch(1 << 20)
     for value in values:
-        assert made.append(Record("instagram.messages", b"key", value, []), 1)
+        assert made.append(Record.of("instagram.messages", b"key", value, []), 1)
     return made
+
+
+HEADERS = [("ce_id", b"1"), ("ö", b""), ("long", b"y" * 5000)]
+RECORDS = [
+    (Record.of("t", b"key", b"value", HEADERS), 1_763_800_000_123),
+    (Record.of("t", None, b"", []), 1_763_800_000_120),
+    (Record.of("t", b"", b"x" * 10_000, HEADERS[:1]), 1_763_800_010_000),
+    (Record.of("t", "ö".encode(), b"x", HEADERS * 30), 1_763_800_000_123),
+]
+
+
+@pytest.mark.parametrize(
+    "records", [RECORDS[:1], RECORDS[1:2], RECORDS, RECORDS * 2000], ids=["one", "bare", "four", "many"]
+)
+def test_batch_has_the_bytes_of_aiokafkas(records: Sequence[tuple[Record, int]]) -> None:
+    """With and without key and headers, times that go back, more records than lengths are known by heart."""
+    ours = Batch(1 << 30)
+    theirs = DefaultRecordBatchBuilder(
+        magic=2,
+        compression_type=0,
+        is_transactional=0,
+        producer_id=4711,
+        producer_epoch=3,
+        base_sequence=17,
+        batch_size=1 << 30,
+    )
+    for number, (record, timestamp) in enumerate(records):
+        assert ours.append(record, timestamp)
+        theirs.append(number, timestamp, record.key, record.value, record.headers)
+    made, count = ours.close(4711, 3, 17)
+    assert count == len(records)
+    assert made.hex() == bytes(theirs.build()).hex()
 
 
 def test_batch_says_when_it_is_full() -> None:
     """A record that is larger than the bound fits alone."""
     made = Batch(100)
-    assert made.append(Record("t", None, b"x" * 1000, []), 1)
-    assert not made.append(Record("t", None, b"y", []), 1)
+    assert made.append(Record.of("t", None, b"x" * 1000, []), 1)
+    assert not made.append(Record.of("t", None, b"y", []), 1)
     assert made.close(1, 0, 0)[1] == 1
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bridge.pipeline import Record
+from bridge.record import Record
 from tests.unit.street import (
     ACCOUNT,
     CUSTOMER,

@@ -68,7 +68,7 @@ def test_accounts_beyond_the_bound_forget_the_silent_ones_but_no_watched_one() -
     telemetry = Telemetry({ACCOUNT: "shop"})
     telemetry.found(1, [one], [])
     for number in range(ACCOUNTS_MAX):
-        telemetry.found(1000 + number, [type(one)(one.topic, None, b"", [], account_id=f"{number}")], [])
+        telemetry.found(1000 + number, [type(one)(one.topic, None, b"", account_id=f"{number}")], [])
     known = telemetry.watch.seconds_ago(time.time())
     assert len(known) == ACCOUNTS_MAX // 2 + 1
     assert {ACCOUNT, f"{ACCOUNTS_MAX - 1}"} <= known.keys()

@@ -11,7 +11,8 @@ from bridge.delivery import Delivery
 from bridge.encoding import DeadLetterEncoder
 from bridge.local.meta.deliveries import Plan, deliveries
 from bridge.local.meta.truth import Ledger
-from bridge.pipeline import Pipeline, Record
+from bridge.pipeline import Pipeline
+from bridge.record import Record
 from bridge.routing import DEAD_LETTER
 from tests.unit.street import ENCODERS, PREFIXES, RECORD_BYTES_MAX, SCHEMAS
 
