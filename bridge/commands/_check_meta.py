@@ -38,6 +38,9 @@ _ANSWER_TIMEOUT_S = 20.0
 _META_PATIENCE_S = 5.0
 """How long Meta waits for a 200 (Messenger Platform, "Webhooks", read 2026-11-22)."""
 
+_CLOSE_TIMEOUT_S = 1.0
+"""For the other side to say goodbye too: a round trip, and it holds up nothing but the end of a check."""
+
 _PAUSE_S = 2.0
 """Within a slow request that must be taken."""
 
@@ -102,6 +105,7 @@ async def public(address: str, settings: Settings) -> AsyncIterator[Finding]:
     finally:
         for task in waiting:
             task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)  # they close their connections
 
 
 async def _name(url: URL) -> Finding:
@@ -134,7 +138,7 @@ async def _tls(url: URL) -> Finding:
         return Finding("TLS", "fail", f"no connection ({type(error).__name__})", "open the port; see the proxy")
     session: ssl.SSLObject = writer.get_extra_info("ssl_object")
     certificate = session.getpeercert() or {}
-    writer.close()
+    await _close(writer)
     days = int((ssl.cert_time_to_seconds(str(certificate["notAfter"])) - time.time()) // _DAY_S)
     found = f"{session.version()}, certificate for {days} days more"
     if days < _CERTIFICATE_WARN_DAYS:
@@ -251,13 +255,24 @@ async def _raw(url: URL, secret: AppSecret, length: int, parts: list[bytes]) -> 
                 return int((await reader.readline()).split()[1])
         return None
     finally:
-        writer.close()
+        await _close(writer)
 
 
 async def _connect(url: URL) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     context = ssl.create_default_context() if url.scheme == "https" else None
     async with asyncio.timeout(_ANSWER_TIMEOUT_S):
         return await asyncio.open_connection(url.host, url.port, ssl=context)
+
+
+async def _close(writer: asyncio.StreamWriter) -> None:
+    """Close, and wait for it: over TLS the other side has a word to say, and a loop that ends before leaves the socket open."""
+    writer.close()
+    patience = asyncio.get_running_loop().call_later(_CLOSE_TIMEOUT_S, writer.transport.abort)
+    try:
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+    finally:
+        patience.cancel()
 
 
 def _signature(body: bytes, secret: AppSecret) -> str:

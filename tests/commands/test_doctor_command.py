@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
+import socket
 import ssl
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -262,6 +266,51 @@ async def answering(status: int, text: str = "", context: ssl.SSLContext | None 
         yield f"http{'s' if context else ''}://127.0.0.1:{port}/webhooks/instagram"
     finally:
         await runner.cleanup()
+
+
+@contextmanager
+def impolite(context: ssl.SSLContext) -> Iterator[str]:
+    """The address of a server that answers 502, and nothing when the other side says that it closes; nor does it close."""
+    connections: list[ssl.SSLSocket] = []
+
+    def answer(connection: ssl.SSLSocket) -> None:
+        with suppress(OSError), connection.makefile("rb") as stream:
+            connection.do_handshake()
+            while stream.readline():
+                headers = http.client.parse_headers(stream)
+                stream.read(int(headers.get("Content-Length", 0)))
+                connection.sendall(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n")
+
+    def accept() -> None:
+        with suppress(OSError), ThreadPoolExecutor() as answering:
+            while True:
+                connections.append(listener.accept()[0])
+                answering.submit(answer, connections[-1])
+
+    with context.wrap_socket(
+        socket.create_server(("127.0.0.1", free_port())), server_side=True, do_handshake_on_connect=False
+    ) as listener:
+        accepting = Thread(target=accept)
+        accepting.start()
+        yield f"https://127.0.0.1:{listener.getsockname()[1]}/webhooks/instagram"
+        listener.shutdown(socket.SHUT_RDWR)
+        accepting.join()
+    for connection in connections:
+        connection.close()
+
+
+async def test_doctor_as_meta_closes_what_it_opened_though_the_other_side_does_not(
+    call_without_kafka: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over TLS a close wants an answer; without one the connections are closed all the same, or the fixture tells of them."""
+    authority = Authority(tmp_path, "authority")
+    certificate, key = authority.vouch("server", alternative_name="IP:127.0.0.1")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.certificate))
+    with impolite(context) as url:
+        outcome = await call_without_kafka("doctor", "--as-meta", url, "--output", "json", **SECRETS)
+    assert "start the bridge" in failed(outcome)["signed by main"]
 
 
 async def test_doctor_as_meta_does_not_pass_what_is_no_bridge(
