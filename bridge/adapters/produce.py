@@ -43,7 +43,8 @@ _HEAD = struct.Struct(">qiibI")  # offset, how many bytes follow, the leader's e
 _CHECKED = struct.Struct(
     ">hiqqqhii"
 )  # attributes, last offset, first and last time, producer, epoch, sequence, records
-_AFTER_LENGTH = struct.calcsize(">ibI")
+_BEFORE_LENGTH = struct.calcsize(">qi")
+_ROOM = bytes(_HEAD.size + _CHECKED.size)
 _NO_EPOCH, _MAGIC = -1, 2
 
 
@@ -66,8 +67,8 @@ class Batch:
 
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
-        self._bytes = _HEAD.size + _CHECKED.size
-        self._parts = [b"", b""]  # its own head comes here
+        self._bytes = len(_ROOM)
+        self._parts = [_ROOM]
         self._records = 0
         self._first_at = self._last_at = 0
 
@@ -90,13 +91,15 @@ class Batch:
         self._parts += (before, place, content)
         return True
 
-    def close(self, producer_id: int, epoch: int, sequence: int) -> tuple[bytes, int]:
+    def close(self, producer_id: int, epoch: int, sequence: int) -> tuple[bytearray, int]:
         """The bytes of the batch, and how many records are in it; once, for the parts go."""
-        parts, records = self._parts, self._records
+        written, records = bytearray().join(self._parts), self._records
         del self._parts
-        parts[1] = _CHECKED.pack(0, records - 1, self._first_at, self._last_at, producer_id, epoch, sequence, records)
-        checked = b"".join(parts)
-        return _HEAD.pack(0, _AFTER_LENGTH + len(checked), _NO_EPOCH, _MAGIC, calc_crc32c(checked)) + checked, records
+        times = self._first_at, self._last_at
+        _CHECKED.pack_into(written, _HEAD.size, 0, records - 1, *times, producer_id, epoch, sequence, records)
+        checksum = calc_crc32c(memoryview(written)[_HEAD.size :])
+        _HEAD.pack_into(written, 0, 0, len(written) - _BEFORE_LENGTH, _NO_EPOCH, _MAGIC, checksum)
+        return written, records
 
 
 class Sender:
@@ -127,13 +130,13 @@ class Sender:
                 {place: self._closed(place, those[turn]) for place, those in batches.items() if turn < len(those)}
             )
 
-    def _closed(self, place: Place, batch: Batch) -> bytes:
+    def _closed(self, place: Place, batch: Batch) -> bytearray:
         sequence = self._sequences[place]
         content, records = batch.close(self._producer_id, self._epoch, sequence)
         self._sequences[place] = (sequence + records) % _SEQUENCES
         return content
 
-    async def _send(self, unsent: dict[Place, bytes]) -> None:
+    async def _send(self, unsent: dict[Place, bytearray]) -> None:
         told = False
         while True:
             leaders = await self._leaders(unsent)
@@ -155,7 +158,7 @@ class Sender:
             await asyncio.sleep(_REPEAT_AFTER_S)
             await self._client.force_metadata_update()
 
-    async def _leaders(self, unsent: Mapping[Place, bytes]) -> Mapping[int, list[Place]]:
+    async def _leaders(self, unsent: Mapping[Place, bytearray]) -> Mapping[int, list[Place]]:
         """The places by their leader's node; -1 for those that have none now.
 
         Raises:
@@ -174,7 +177,7 @@ class Sender:
         return leaders
 
     async def _ask(
-        self, leader: int, places: Sequence[Place], unsent: Mapping[Place, bytes]
+        self, leader: int, places: Sequence[Place], unsent: Mapping[Place, bytearray]
     ) -> Sequence[tuple[Place, type[KafkaError]]]:
         """Send one request; what became of each place, of all of them when there was no answer."""
         try:
@@ -223,7 +226,7 @@ class _ProduceV7(ProduceRequest_v7):  # type: ignore[misc] # as above
 
     RESPONSE_TYPE = _Answer
 
-    def __init__(self, parts: Iterator[bytes]) -> None:
+    def __init__(self, parts: Iterator[bytes | bytearray]) -> None:
         self._parts = parts
 
     def encode(self) -> bytes:
@@ -236,7 +239,7 @@ class _Produce(Request[_ProduceV7]):  # type: ignore[misc] # as above
 
     API_KEY = ProduceRequest_v7.API_KEY
 
-    def __init__(self, timeout_ms: int, batches: Sequence[tuple[Place, bytes]]) -> None:
+    def __init__(self, timeout_ms: int, batches: Sequence[tuple[Place, bytes | bytearray]]) -> None:
         self._timeout_ms = timeout_ms
         self._batches = batches
 
@@ -244,8 +247,8 @@ class _Produce(Request[_ProduceV7]):  # type: ignore[misc] # as above
         """Called by the connection, when it knows that the broker speaks this version."""
         return request_struct_class(self._parts())
 
-    def _parts(self) -> Iterator[bytes]:
-        topics: dict[str, list[tuple[int, bytes]]] = {}
+    def _parts(self) -> Iterator[bytes | bytearray]:
+        topics: dict[str, list[tuple[int, bytes | bytearray]]] = {}
         for (topic, partition), content in self._batches:
             topics.setdefault(topic, []).append((partition, content))
         yield _BEGIN.pack(-1, _ACKS_ALL, self._timeout_ms, len(topics))

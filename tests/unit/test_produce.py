@@ -103,7 +103,7 @@ class Cluster:
 
     def __init__(self, *answers: Codes | KafkaError, partitions: int = 2) -> None:
         self.answers = list(answers)
-        self.sent: list[dict[Place, bytes]] = []
+        self.sent: list[dict[Place, bytes | bytearray]] = []
         self.looked = 0
         self.partitions = partitions
         self.cluster = SimpleNamespace(leader_for_partition=lambda place: 1 if place.partition < partitions else None)
@@ -129,7 +129,7 @@ class Cluster:
         return set(range(self.partitions))
 
 
-def sequences(sent: Sequence[dict[Place, bytes]], place: Place) -> list[tuple[int, int, int]]:
+def sequences(sent: Sequence[dict[Place, bytes | bytearray]], place: Place) -> list[tuple[int, int, int]]:
     """Producer id, first sequence number and number of records of each batch that was sent to a place."""
     found = []
     for request in sent:
