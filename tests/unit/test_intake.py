@@ -26,6 +26,7 @@ from bridge.pipeline import Pipeline
 from bridge.record import Record
 from bridge.routing import DEAD_LETTER
 from tests.unit.street import ENCODERS, PREFIXES, RECEIVED_AT, SCHEMAS, item, wrapped
+from tests.unit.virtual_time import Clock
 
 TURNS = 20
 """Of the loop: more than any step of the intake needs."""
@@ -41,6 +42,12 @@ PIPELINE = Pipeline(
 )
 
 Settled = Callable[[Refused | None], None]
+
+
+@pytest.fixture(autouse=True)
+def _no_time_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step of the drain takes none, so that turns of the loop are enough for it however slow the machine is."""
+    monkeypatch.setattr("bridge.intake.time", Clock())
 
 
 class ScriptedKafka:
