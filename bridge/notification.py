@@ -26,7 +26,6 @@ _ENVELOPE_DEPTH = 5
 
 _BODY_KEYS = frozenset({"object", "entry"})
 _ENTRY_KEYS = frozenset({"id", "time", "messaging", "standby", "changes", "field", "value"})
-_USUAL_ENTRY_KEYS = frozenset({"id", "time", "messaging", "standby"})
 
 Origin = Literal["messaging", "standby", "changes", "entry"]
 _Array = Literal["messaging", "standby", "changes"]
@@ -111,14 +110,30 @@ def parse(body: bytes) -> Notification:
     return _Reader(CAREFUL).read(text)
 
 
-class _EntryRaws(msgspec.Struct):
+class _Entry(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """A usual entry: nothing in it but these, and nothing of a wrong type."""
+
+    id: str
+    time: int
+    messaging: list[Any] = []
+    standby: list[Any] = []
+
+
+class _Body(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """A usual body."""
+
+    object: Literal["instagram"]
+    entry: list[_Entry]
+
+
+class _EntryRaws(msgspec.Struct, gc=False):
     """The bytes of an entry's items."""
 
     messaging: list[msgspec.Raw] = []
     standby: list[msgspec.Raw] = []
 
 
-class _BodyRaws(msgspec.Struct):
+class _BodyRaws(msgspec.Struct, gc=False):
     """The bytes of a body's items."""
 
     entry: list[_EntryRaws]
@@ -127,42 +142,34 @@ class _BodyRaws(msgspec.Struct):
 _ITEMS_SHALLOW_TOGETHER = 10
 """More items than that have more openings than a deep one: the body as a whole tells nothing of them."""
 
-_values_of = msgspec.json.Decoder().decode
+_values_of = msgspec.json.Decoder(_Body).decode
 _raws_of = msgspec.json.Decoder(_BodyRaws).decode
 
 
 def _usual(body: bytes) -> Notification | None:
     """Read a body that holds items of messaging[] or standby[] and nothing odd outside them; None for any other."""
     try:
-        values = _values_of(body)
+        entries = _values_of(body).entry
         raws = _raws_of(body).entry
     except (msgspec.DecodeError, RecursionError):
         return None
     items: list[Item] = []
-    if not raws or values.get("object") != "instagram" or not _BODY_KEYS.issuperset(values):
-        return None
-    for entry, of_entry in zip(values["entry"], raws, strict=True):
-        if not _take_usual(items, entry, of_entry):
+    for entry, raw in zip(entries, raws, strict=True):
+        sent_at = as_milliseconds(entry.time)
+        if sent_at is None or not (raw.messaging or raw.standby):
             return None
+        entry_id = entry.id
+        for text, value in zip(raw.messaging, entry.messaging, strict=True):
+            items.append(Item("messaging", bytes(text), value, entry_id, sent_at))
+        for text, value in zip(raw.standby, entry.standby, strict=True):
+            items.append(Item("standby", bytes(text), value, entry_id, sent_at))
     # Nothing outside the items nests, so each is looked at alone, and none of a body that is shallow as a whole.
     shallow = DEPTH_MAX - _ENVELOPE_DEPTH
     if len(items) > _ITEMS_SHALLOW_TOGETHER or openings(body) > shallow:
         for item in items:
             if openings(item.raw) > shallow:
                 return None
-    return Notification(items, [], [])
-
-
-def _take_usual(items: list[Item], entry: Mapping[str, Any], raws: _EntryRaws) -> bool:
-    """Take the items of an entry; False when something about it is odd."""
-    entry_id, sent_at = entry.get("id"), as_milliseconds(entry.get("time"))
-    if entry_id.__class__ is not str or sent_at is None or not _USUAL_ENTRY_KEYS.issuperset(entry):
-        return False
-    for raw, value in zip(raws.messaging, entry.get("messaging", ()), strict=True):
-        items.append(Item("messaging", bytes(raw), value, entry_id, sent_at))
-    for raw, value in zip(raws.standby, entry.get("standby", ()), strict=True):
-        items.append(Item("standby", bytes(raw), value, entry_id, sent_at))
-    return bool(raws.messaging or raws.standby)
+    return Notification(items, [], []) if items else None
 
 
 class _Reader:
