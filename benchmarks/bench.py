@@ -92,7 +92,7 @@ def machine(kafka: str | None) -> dict[str, str]:
         "memory": f"{memory_gib:.0f} GiB",
         "kernel": platform.release(),
         "kafka": f"{KAFKA_VERSION}, packaged" if kafka is None else kafka,
-        "python": platform.python_version(),
+        "python": sys.version,
         **{name: version(name) for name in ("instagram-kafka-bridge", "aiohttp", "aiokafka", "msgspec")},
     }
 
