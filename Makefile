@@ -23,9 +23,10 @@ setup: venv ## prepares .venv and the packaged Kafka; does nothing the second ti
 dev: setup ## the whole thing on this machine, until Ctrl-C
 	@$(BIN)/bridge dev $(ARGS)
 
+# tests/parallel.py says how many processes -n auto is. One that crashes is not started again: its tests would begin anew.
 test: setup browser ## every test, on a real Kafka, a real registry and a real browser
 	@$(BIN)/python -m bridge.local.artifacts registry
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto --max-worker-restart 0 $(ARGS)
 
 interop: setup interop-venv ## the SQL in deploy/ for Flink and ClickHouse, on the real ones; fetches 0.7 GB once
 	@$(BIN)/python -m bridge.local.artifacts registry

@@ -11,17 +11,50 @@ import asyncio
 import os
 import secrets
 import signal
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Generator, Mapping
 from pathlib import Path
 from typing import Protocol
 
 import pytest
+from xdist.remote import Producer
 
 from bridge.local.choice import choose_kafka, choose_registry
 from bridge.local.service import Broker, Registry
+from tests.parallel import Units, part_ports, processes, rank, turn
 from tests.processes import Process
 
 KAFKA_CHOICE = os.environ.get("BRIDGE_TEST_KAFKA") or None
+
+
+def pytest_configure() -> None:
+    """Before anything takes a port."""
+    part_ports()
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """What `-n auto` means."""
+    return processes()
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Units:
+    """Which process gets which tests."""
+    config.option.loadscopereorder = False  # ours is the order
+    return Units(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """In one of several processes, what takes longest begins first."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=rank)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Beside the tests of the other processes, or alone."""
+    if not hasattr(item.config, "workerinput"):
+        return (yield)
+    with turn(Path(item.config.getoption("basetemp")).parent, alone=item.get_closest_marker("alone") is not None):
+        return (yield)
 
 
 @pytest.fixture(scope="session")

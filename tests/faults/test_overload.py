@@ -22,6 +22,8 @@ from tests.faults.test_crash import prepared
 from tests.http.wire import MARKER, Answer, Connection, post
 from tests.kafka.serving import message, notification
 
+pytestmark = pytest.mark.alone
+
 MIB = 1 << 20
 CONNECTIONS = 1000
 SLOW = 600

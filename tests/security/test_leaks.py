@@ -193,7 +193,7 @@ async def test_everything_that_is_written_or_shown_holds_nothing_to_hide(
         ("APP_SECRETS", f"one={MARKER},one={MARKER}"),
         ("APP_SECRETS", f"{MARKER},,"),
         ("KAFKA_SASL_OAUTHBEARER_TOKEN_ENDPOINT_URL", f"http://user:{MARKER}@idp.test/token"),
-        ("KAFKA_SASL_PASSWORD_FILE", f"/{secrets.token_hex(4)}/nowhere"),
+        pytest.param("KAFKA_SASL_PASSWORD_FILE", f"/{secrets.token_hex(4)}/nowhere", id="a file that is not there"),
     ],
 )
 async def test_bad_setting_is_told_without_its_secret(tmp_path: Path, name: str, value: str) -> None:
