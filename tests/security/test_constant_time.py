@@ -6,7 +6,7 @@ import ast
 import inspect
 import textwrap
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -19,25 +19,26 @@ LABELS = ["first", "second", "third"]
 BODY = b'{"object":"instagram","entry":[]}'
 
 
-class Watched:
-    """A live app secret that tells when its key is used."""
+class Watched(AppSecret):
+    """A live app secret that tells when it signs."""
+
+    __slots__ = ("_used",)
 
     def __init__(self, label: str, used: list[str]) -> None:
-        self.label = label
+        super().__init__(label, label.encode())
         self._used = used
 
-    @property
-    def key(self) -> bytes:
-        """The key; using it is noted."""
+    def digest(self, body: bytes) -> bytes:
+        """Sign; that is noted."""
         self._used.append(self.label)
-        return self.label.encode()
+        return super().digest(body)
 
 
 @pytest.mark.parametrize("signer", [*LABELS, "nobody"])
 def test_signature_of_whichever_secret_is_compared_with_all_of_them(signer: str) -> None:
-    """The first of three, the last or none: each key is used once, so the time does not tell which one it was."""
+    """The first of three, the last or none: each signs once, so the time does not tell which one it was."""
     used: list[str] = []
-    secrets = cast("list[AppSecret]", [Watched(label, used) for label in LABELS])
+    secrets = [Watched(label, used) for label in LABELS]
     (signature,) = openssl_signatures([BODY], signer)
     try:
         matched = authenticate(BODY, claimed_digest=claimed_digest([signature]), app_secrets=secrets)
