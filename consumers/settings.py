@@ -84,10 +84,12 @@ class ConsumerSettings(BaseSettings):
             options["sasl_plain_password"] = self.kafka_sasl_password and self.kafka_sasl_password.get_secret_value()
         if self.kafka_security_protocol.endswith("SSL"):
             try:
-                options["ssl_context"] = ssl.create_default_context(cafile=self.kafka_ssl_ca_location)
+                context = ssl.create_default_context(cafile=self.kafka_ssl_ca_location)
             except OSError as error:  # ssl.SSLError is one
                 name = self.variable("kafka_ssl_ca_location")
                 raise ConsumerError(f"{name}: no CA certificates could be read ({type(error).__name__})") from None
+            context.minimum_version = ssl.TLSVersion.TLSv1_2  # Debian's Python leaves that to a file of the machine's
+            options["ssl_context"] = context
         return options
 
 

@@ -47,7 +47,7 @@ def connection(settings: KafkaSettings) -> dict[str, Any]:
     if settings.kafka_security_protocol.endswith("SSL"):
         password = settings.kafka_ssl_key_password
         try:
-            arguments["ssl_context"] = create_ssl_context(
+            context = create_ssl_context(
                 cafile=settings.kafka_ssl_ca_location,
                 certfile=settings.kafka_ssl_certificate_location,
                 keyfile=settings.kafka_ssl_key_location,
@@ -58,6 +58,8 @@ def connection(settings: KafkaSettings) -> dict[str, Any]:
                 f"cannot use the certificates of BRIDGE_KAFKA_SSL_… ({type(error).__name__}): check the paths, that they are PEM, "
                 "and the key's password"
             ) from None
+        context.minimum_version = ssl.TLSVersion.TLSv1_2  # Debian's Python leaves that to a file of the machine's
+        arguments["ssl_context"] = context
     if settings.kafka_security_protocol.startswith("SASL"):
         arguments |= _sasl(settings)
     return arguments

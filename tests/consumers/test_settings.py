@@ -1,5 +1,6 @@
 """Settings from the environment: all problems at once, one line each, no secret in any of them."""
 
+import ssl
 from pathlib import Path
 from typing import ClassVar
 
@@ -47,6 +48,14 @@ def test_settings_for_sasl_in_librdkafkas_words_reach_aiokafka(monkeypatch: pyte
         "sasl_plain_password": "hunter2",
     }
     assert "hunter2" not in repr(settings)
+
+
+def test_tls_checks_certificate_and_name_and_takes_no_old_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the Python's own default is; there is no setting that ends it."""
+    monkeypatch.setenv("SAMPLE_KAFKA_SECURITY_PROTOCOL", "SSL")
+    context: ssl.SSLContext = load(Settings).kafka_options()["ssl_context"]
+    assert (context.check_hostname, context.verify_mode) == (True, ssl.CERT_REQUIRED)
+    assert context.minimum_version >= ssl.TLSVersion.TLSv1_2
 
 
 def test_bad_settings_are_all_named_at_once_without_their_values(monkeypatch: pytest.MonkeyPatch) -> None:
