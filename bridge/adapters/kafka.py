@@ -41,9 +41,9 @@ _RETRY_FIRST_S, _RETRY_MAX_S = 0.2, 2.0
 """Back-off between producers, until a flush is acknowledged: quick for a restarted broker, and no burden for one that is away
 for an hour, or that is there and refuses everything."""
 
-_FLUSH_BYTES_MAX = 512 * 1024
-"""Of records that are sent together, beyond which the next flush is opened: on their way to the socket they are copied five times,
-which costs less in the processor's caches, and each copy is memory."""
+_FLUSH_BYTES_MAX = 1024 * 1024
+"""Of records that are sent together, beyond which the next flush is opened: on their way to the socket they are copied four times, and
+each copy is memory. Half as much saved 2 MB more, at a tenth of the CPU; twice as much saved no CPU."""
 
 _PARTITION_CACHE_KEYS = 100_000
 """Conversations whose partition is remembered (murmur2 in Python costs 6-11 µs); 20 MB, then it starts afresh."""
