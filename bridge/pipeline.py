@@ -103,9 +103,9 @@ class Pipeline:
             shared_headers,
             time_header,
         )
-        if len(written) + ALONE_OVERHEAD_BYTES > self._record_bytes_max:
+        size = len(written) + ALONE_OVERHEAD_BYTES
+        if size > self._record_bytes_max:
             notes.append(Note("unreadable", RECORD_TOO_LARGE))
-            size = len(written) + ALONE_OVERHEAD_BYTES
             detail = f"{size} bytes for {topic}, at most {self._record_bytes_max}"
             return self._dead_letter(delivery, event.raw, RECORD_TOO_LARGE, detail, event.account_id)
         return Record(topic, key, written, event.account_id, event.occurred_at, event.sent_at)
@@ -136,15 +136,18 @@ _ID_HEADER = header("ce_id", bytes(EVENT_ID_DIGITS))[:-EVENT_ID_DIGITS]
 _TIME_HEADER = header("ce_time", b"2026-11-22T12:00:00.000Z")[: -len("2026-11-22T12:00:00.000Z")]
 """What stands before an id, and before a time: both have always the same length."""
 
+_HEADERS = 6
+"""Of every event: ce_specversion, content-type, ig_delivery_id, ce_id, ce_source, ce_type."""
+
 _MILLISECONDS = [b".%03dZ" % rest for rest in range(1000)]
 
 
 def _shared_headers(delivery: Delivery) -> tuple[int, bytes]:
-    """What all events of a delivery have: how many headers without a time, and those that are the same."""
+    """Of a delivery's events: how many headers each has beside its time, and those of them that all share."""
     written = _CONTENT_HEADERS + header("ig_delivery_id", delivery.delivery_id.encode())
     if delivery.traceparent is None:
-        return 6, written
-    return 7, written + header("traceparent", delivery.traceparent.encode())
+        return _HEADERS, written
+    return _HEADERS + 1, written + header("traceparent", delivery.traceparent.encode())
 
 
 @lru_cache(maxsize=4096)  # accounts that one process sees at a time; an account more costs a few hundred bytes

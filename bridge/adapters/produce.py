@@ -38,11 +38,10 @@ _SEQUENCES = 2**31
 Place = tuple[str, int]
 """A topic and a partition."""
 
-# Of a record batch: what stands before its checksum, and what the checksum is of; then its records.
-_HEAD = struct.Struct(">qiibI")  # offset, how many bytes follow, the leader's epoch, the format, the checksum
-_CHECKED = struct.Struct(
-    ">hiqqqhii"
-)  # attributes, last offset, first and last time, producer, epoch, sequence, records
+# A record batch up to its first record. Offset, how many bytes follow, the leader's epoch, the format, the checksum; and what that is
+# of: attributes, last offset, first and last time, producer, epoch, sequence, how many records; and these.
+_HEAD = struct.Struct(">qiibI")
+_CHECKED = struct.Struct(">hiqqqhii")
 _BEFORE_LENGTH = struct.calcsize(">qi")
 _ROOM = bytes(_HEAD.size + _CHECKED.size)
 _NO_EPOCH, _MAGIC = -1, 2
