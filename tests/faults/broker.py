@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from pathlib import Path
 
 from confluent_kafka.admin import (
@@ -85,12 +86,19 @@ class ProxiedKafka(LocalKafka):
             done.result(_DEADLINE_S)
 
     def set_message_bytes(self, topic: str, bytes_max: int) -> None:
-        """Change a topic's max.message.bytes, by another client than ours."""
+        """Change a topic's max.message.bytes, by another client than ours; the broker has heard of it when this returns."""
         entry = ConfigEntry("max.message.bytes", f"{bytes_max}", incremental_operation=AlterConfigOpType.SET)
         resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
         admin = self._admin()
         for done in admin.incremental_alter_configs([resource]).values():
-            done.result(_DEADLINE_S)
+            done.result(_DEADLINE_S)  # the controller knows it now, the broker a moment later
+        deadline = time.monotonic() + _DEADLINE_S
+        asked = ConfigResource(ResourceType.TOPIC, topic)
+        while True:
+            (found,) = [done.result(_DEADLINE_S) for done in admin.describe_configs([asked]).values()]
+            if found["max.message.bytes"].value == f"{bytes_max}":
+                return
+            assert time.monotonic() < deadline, "the broker did not hear of it"
 
     def forbid(self, operation: AclOperation, topic: str) -> None:
         """Let nobody do this to a topic any more."""
