@@ -43,12 +43,6 @@ _COLLECT_AFTER_OBJECTS = 5_000
 delivery's CPU; aiokafka's batches are in a few, and should not wait for long."""
 
 
-_HEAP_KEPT_BYTES = 8 * 1024 * 1024
-"""glibc returns what is free at the heap's end to the kernel, from 128 KiB on, and gets it again for the next flush: 46,000 page faults a
-second with a hundred events per delivery, a seventh of the CPU. It stops below twice the largest block that was ever mapped and freed
-(mallopt(3), M_MMAP_THRESHOLD); one that nobody writes to costs no memory."""
-
-
 _SWITCH_AFTER_S = 0.0005
 """For a thread that wants the interpreter while the loop is busy; Python's 5 ms, times the steps of a commit, is what a delivery that is
 spooled during a drain would wait. There is no other thread while nothing is spooled."""
@@ -279,7 +273,6 @@ async def run(serving: Serving, read_again: Callable[[], Settings]) -> bool:
     gc.freeze()  # what is imported lives as long as the process
     gc.set_threshold(_COLLECT_AFTER_OBJECTS)
     sys.setswitchinterval(_SWITCH_AFTER_S)
-    bytearray(_HEAP_KEPT_BYTES)
     await serving.run()
     return interrupted
 

@@ -41,9 +41,8 @@ class Scanner(NamedTuple):
 
 def openings(raw: bytes) -> int:
     """How many brackets open, those inside strings too: at least the depth, and quick to count."""
-    return raw.count(b"{") + (
-        raw.count(b"[") if b"[" in raw else 0
-    )  # `in` is many times faster, and usually there is none
+    # `in` is many times faster than a count, and usually finds none.
+    return raw.count(b"{") + (raw.count(b"[") if b"[" in raw else 0)
 
 
 def check(text: bytes) -> None:

@@ -1,7 +1,7 @@
 """The publisher: one flush in flight, one acknowledgement per flush.
 
-What arrives while a flush is in flight goes with the next: batching follows from load and needs no linger. Read in aiokafka
-0.14 and reproduced (docs/decisions/0002-publisher.md):
+What arrives while a flush is in flight goes with the next, up to 1 MiB: batching follows from load and needs no linger. Read in
+aiokafka 0.14 and reproduced (docs/decisions/0002-publisher.md):
 
 - an idempotent producer retries for ever, so the deadline is ours;
 - a failed batch has used up its sequence numbers, and every later one to that partition is then refused
@@ -43,7 +43,7 @@ for an hour, or that is there and refuses everything."""
 
 _FLUSH_BYTES_MAX = 1024 * 1024
 """Of records that are sent together, beyond which the next flush is opened: on their way to the socket they are copied four times, and
-each copy is memory. Half as much saved 2 MB more, at a tenth of the CPU; twice as much saved no CPU."""
+each copy is memory. Half as much saved 2 MB more and took a tenth more CPU; twice as much took no less."""
 
 _PARTITION_CACHE_KEYS = 100_000
 """Conversations whose partition is remembered (murmur2 in Python costs 6-11 µs); 20 MB, then it starts afresh."""

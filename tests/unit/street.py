@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from typing import Any
 
 import fastavro
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
 from bridge.delivery import Delivery
 from bridge.encoding import DeadLetterEncoder, Encoder, single_object_prefix
@@ -133,3 +135,19 @@ def dead_letter(body: bytes) -> dict[str, Any]:
     only = record(body)
     assert only.topic == "instagram.dead_letter"
     return decoded(only)
+
+
+def aiokafkas_batch(records: Sequence[tuple[Record, int]], *, producer_id: int, epoch: int, sequence: int) -> bytes:
+    """The record batch that aiokafka makes of these records and their timestamps."""
+    builder = DefaultRecordBatchBuilder(
+        magic=2,
+        compression_type=0,
+        is_transactional=0,
+        producer_id=producer_id,
+        producer_epoch=epoch,
+        base_sequence=sequence,
+        batch_size=1 << 30,
+    )
+    for number, (record, timestamp) in enumerate(records):
+        builder.append(number, timestamp, record.key, record.value, record.headers)
+    return bytes(builder.build())

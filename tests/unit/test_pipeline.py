@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
 from bridge.encoding import DeadLetterEncoder, Encoder
 from bridge.event import WEBHOOK_FIELDS
@@ -19,6 +18,7 @@ from tests.unit.street import (
     PREFIXES,
     RECEIVED_AT,
     SCHEMAS,
+    aiokafkas_batch,
     change,
     decoded,
     delivery_of,
@@ -130,17 +130,7 @@ def test_unreadable_notification_in_an_array_is_a_dead_letter_after_the_others()
 
 def batch_bytes(one: Record) -> int:
     """What the record takes alone in a record batch, by aiokafka."""
-    builder = DefaultRecordBatchBuilder(
-        magic=2,
-        compression_type=0,
-        is_transactional=1,
-        producer_id=1,
-        producer_epoch=1,
-        base_sequence=1,
-        batch_size=1 << 30,
-    )
-    builder.append(0, RECEIVED_AT, one.key, one.value, one.headers)
-    return len(builder.build())
+    return len(aiokafkas_batch([(one, RECEIVED_AT)], producer_id=1, epoch=1, sequence=1))
 
 
 def limit_of(body: bytes) -> int:

@@ -16,11 +16,11 @@ from aiokafka.errors import (
     UnknownTopicOrPartitionError,
 )
 from aiokafka.protocol.produce import ProduceRequest, ProduceRequest_v7, ProduceResponse_v7
-from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 
 from bridge.adapters.produce import Batch, Place, Sender, _Answer, _Produce
 from bridge.record import Record
+from tests.unit.street import aiokafkas_batch
 
 VERSIONS = {ProduceRequest.API_KEY: (3, 12)}
 NOT_LEADER, DUPLICATE, OUT_OF_ORDER, TOO_LARGE = 6, 46, 45, 10
@@ -70,21 +70,11 @@ RECORDS = [
 def test_batch_has_the_bytes_of_aiokafkas(records: Sequence[tuple[Record, int]]) -> None:
     """With and without key and headers, times that go back, more records than lengths are known by heart."""
     ours = Batch(1 << 30)
-    theirs = DefaultRecordBatchBuilder(
-        magic=2,
-        compression_type=0,
-        is_transactional=0,
-        producer_id=4711,
-        producer_epoch=3,
-        base_sequence=17,
-        batch_size=1 << 30,
-    )
-    for number, (record, timestamp) in enumerate(records):
+    for record, timestamp in records:
         assert ours.append(record, timestamp)
-        theirs.append(number, timestamp, record.key, record.value, record.headers)
     made, count = ours.close(4711, 3, 17)
     assert count == len(records)
-    assert made.hex() == bytes(theirs.build()).hex()
+    assert made.hex() == aiokafkas_batch(records, producer_id=4711, epoch=3, sequence=17).hex()
 
 
 def test_batch_says_when_it_is_full() -> None:
