@@ -88,20 +88,23 @@ class Pipeline:
         topic, encode, type_header = self._routes[event.webhook_field]
         key = record_key(event.account_id, event.customer_id)
         count, shared_headers = shared
+        occurred_at = event.occurred_at
         time_header = b""
-        if event.occurred_at is not None:
+        if occurred_at is not None:
             count += 1
-            time_header = _time_header(event.occurred_at)
+            time_header = _second(occurred_at // 1000) + _MILLISECONDS[occurred_at % 1000]
         written = content(
             key,
             encode(event, arrival, notes),
             count,
-            _ID_HEADER,
-            event.event_id.encode(),
-            _source_header(event.account_id),
-            type_header,
-            shared_headers,
-            time_header,
+            (
+                _ID_HEADER,
+                event.event_id.encode(),
+                _source_header(event.account_id),
+                type_header,
+                shared_headers,
+                time_header,
+            ),
         )
         size = len(written) + ALONE_OVERHEAD_BYTES
         if size > self._record_bytes_max:
@@ -126,7 +129,7 @@ class Pipeline:
         count, shared_headers = _shared_headers(delivery)
         # The source of an item: who puts it back could not tell it from raw.
         headers = (_source_header(account_id), _DEAD_LETTER_TYPE_HEADER, shared_headers)
-        return Record(self._dead_letter_topic, None, content(None, value, count - 1, *headers))  # no event, no ce_id
+        return Record(self._dead_letter_topic, None, content(None, value, count - 1, headers))  # no event, no ce_id
 
 
 # CloudEvents 1.0 Kafka binding, binary content mode: attributes as ce_ headers, the payload's type as content-type.
@@ -140,6 +143,7 @@ _HEADERS = 6
 """Of every event: ce_specversion, content-type, ig_delivery_id, ce_id, ce_source, ce_type."""
 
 _MILLISECONDS = [b".%03dZ" % rest for rest in range(1000)]
+"""What ends a time in RFC 3339."""
 
 
 def _shared_headers(delivery: Delivery) -> tuple[int, bytes]:
@@ -157,10 +161,5 @@ def _source_header(account_id: str | None) -> bytes:
 
 @lru_cache(maxsize=1024)  # events of a delivery and of its neighbours share their seconds
 def _second(seconds: int) -> bytes:
+    """A time's header but for its milliseconds; no time that `bridge.coercion` gives is after the year 5138."""
     return _TIME_HEADER + datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S").encode()
-
-
-def _time_header(milliseconds: int) -> bytes:
-    """RFC 3339; no time that `bridge.coercion` gives is after the year 5138."""
-    seconds, rest = divmod(milliseconds, 1000)
-    return _second(seconds) + _MILLISECONDS[rest]

@@ -41,7 +41,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     @classmethod
     def of(cls, topic: str, key: bytes | None, value: bytes, headers: Sequence[Header]) -> Self:
         """Make one of its parts."""
-        return cls(topic, key, content(key, value, len(headers), *(header(*each) for each in headers)))
+        return cls(topic, key, content(key, value, len(headers), [header(*each) for each in headers]))
 
     @property
     def value(self) -> bytes:
@@ -63,7 +63,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
         return _counted_at(self.content, len(_NO_KEY) if self.key is None else len(counted(self.key)))
 
 
-def content(key: bytes | None, value: bytes, headers: int, *written: bytes) -> bytes:
+def content(key: bytes | None, value: bytes, headers: int, written: Sequence[bytes]) -> bytes:
     """Key, value and headers as they go over the wire.
 
     Args:

@@ -24,7 +24,6 @@ from aiokafka.protocol.api import Request
 from aiokafka.protocol.produce import ProduceRequest_v7, ProduceResponse_v7
 from aiokafka.record.util import calc_crc32c
 
-from bridge.record import Record
 from bridge.varint import LENGTHS, SHORT_BYTES, varint
 
 _log = structlog.get_logger()
@@ -47,12 +46,8 @@ _ROOM = bytes(_HEAD.size + _CHECKED.size)
 _NO_EPOCH, _MAGIC = -1, 2
 
 
-def _place(since: int, number: int) -> bytes:
-    """What a record begins with: no attributes, milliseconds since the batch's first, how many are before it."""
-    return b"\0" + varint(since) + varint(number)
-
-
-_SINCE = [_place(since, 0)[:-1] for since in range(SHORT_BYTES)]
+_FRAME_BYTES_MAX = 5 + 1 + 10 + 5
+"""What stands before a record's content at most: its length, its attributes, its time and its offset since the batch's first."""
 
 
 class Batch:
@@ -62,40 +57,41 @@ class Batch:
         bytes_max: its size; one record that is larger fits alone.
     """
 
-    __slots__ = ("_bytes", "_bytes_max", "_first_at", "_last_at", "_parts", "_records")
+    __slots__ = ("_bytes", "_bytes_max", "_contents", "_timestamps")
 
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
         self._bytes = len(_ROOM)
-        self._parts = [_ROOM]
-        self._records = 0
-        self._first_at = self._last_at = 0
+        self._contents: list[bytes] = []
+        self._timestamps: list[int] = []
 
-    def append(self, record: Record, timestamp: int) -> bool:
-        """Add a record under a timestamp in milliseconds; False when there is no room for it."""
-        number, content = self._records, record.content
-        if not number:
-            self._first_at = self._last_at = timestamp
-        since = timestamp - self._first_at
-        usual = 0 <= since < SHORT_BYTES and number < SHORT_BYTES
-        place = _SINCE[since] + LENGTHS[number] if usual else _place(since, number)
-        size = len(place) + len(content)
-        before = LENGTHS[size] if size < SHORT_BYTES else varint(size)
-        total = self._bytes + len(before) + size
-        if number and total > self._bytes_max:
+    def append(self, content: bytes, timestamp: int) -> bool:
+        """Add a record's content under a timestamp in milliseconds; False when there may be no room for it."""
+        total = self._bytes + len(content) + _FRAME_BYTES_MAX
+        if total > self._bytes_max and self._contents:
             return False
-        self._last_at = max(self._last_at, timestamp)
         self._bytes = total
-        self._records = number + 1
-        self._parts += (before, place, content)
+        self._contents.append(content)
+        self._timestamps.append(timestamp)
         return True
 
     def close(self, producer_id: int, epoch: int, sequence: int) -> tuple[bytearray, int]:
-        """The bytes of the batch, and how many records are in it; once, for the parts go."""
-        written, records = bytearray().join(self._parts), self._records
-        del self._parts
-        times = self._first_at, self._last_at
-        _CHECKED.pack_into(written, _HEAD.size, 0, records - 1, *times, producer_id, epoch, sequence, records)
+        """The bytes of the batch, and how many records are in it; once, for the contents go."""
+        contents, timestamps = self._contents, self._timestamps
+        del self._contents
+        first, last = timestamps[0], max(timestamps)
+        parts = [_ROOM]
+        # A record's frame: how many bytes follow; no attributes, milliseconds since the batch's first; how many are before it.
+        before, at = b"\0\0", first
+        for number, (content, timestamp) in enumerate(zip(contents, timestamps, strict=True)):
+            if timestamp != at:
+                before, at = b"\0" + varint(timestamp - first), timestamp
+            position = LENGTHS[number] if number < SHORT_BYTES else varint(number)
+            size = len(before) + len(position) + len(content)
+            parts += (LENGTHS[size] if size < SHORT_BYTES else varint(size), before, position, content)
+        records = len(timestamps)
+        written = bytearray().join(parts)
+        _CHECKED.pack_into(written, _HEAD.size, 0, records - 1, first, last, producer_id, epoch, sequence, records)
         checksum = calc_crc32c(memoryview(written)[_HEAD.size :])
         _HEAD.pack_into(written, 0, 0, len(written) - _BEFORE_LENGTH, _NO_EPOCH, _MAGIC, checksum)
         return written, records
@@ -220,17 +216,36 @@ class _Answer(ProduceResponse_v7):  # type: ignore[misc] # aiokafka ships no typ
         return cls(codes)
 
 
+class _Message:
+    """A request's parts, which are joined when aiokafka has put its header and then a length before them.
+
+    It adds twice, and of bytes each sum would copy a megabyte.
+    """
+
+    def __init__(self, parts: Sequence[bytes | bytearray]) -> None:
+        self._parts = parts
+
+    def __len__(self) -> int:
+        return sum(map(len, self._parts))
+
+    def __radd__(self, before: bytes) -> _Message | bytes:
+        """The header makes it a message, the length what goes over the wire."""
+        if len(before) == _INT32.size:
+            return b"".join((before, *self._parts))
+        return _Message((before, *self._parts))
+
+
 class _ProduceV7(ProduceRequest_v7):  # type: ignore[misc] # as above
-    """A request as it goes over the wire: the batches are copied into it once."""
+    """A request as it goes over the wire."""
 
     RESPONSE_TYPE = _Answer
 
-    def __init__(self, parts: Iterator[bytes | bytearray]) -> None:
+    def __init__(self, parts: Sequence[bytes | bytearray]) -> None:
         self._parts = parts
 
-    def encode(self) -> bytes:
-        """Once."""
-        return b"".join(self._parts)
+    def encode(self) -> _Message:
+        """Its parts, for aiokafka to put the header before them."""
+        return _Message(self._parts)
 
 
 class _Produce(Request[_ProduceV7]):  # type: ignore[misc] # as above
@@ -244,7 +259,7 @@ class _Produce(Request[_ProduceV7]):  # type: ignore[misc] # as above
 
     def build(self, request_struct_class: type[_ProduceV7]) -> _ProduceV7:
         """Called by the connection, when it knows that the broker speaks this version."""
-        return request_struct_class(self._parts())
+        return request_struct_class([*self._parts()])
 
     def _parts(self) -> Iterator[bytes | bytearray]:
         topics: dict[str, list[tuple[int, bytes | bytearray]]] = {}
