@@ -26,8 +26,9 @@ from bridge.adapters.keeper import KeeperEnd, ModeFlag, Report, WorkerEnd, conne
 from bridge.app import Serving
 from bridge.errors import Misconfigured
 from bridge.ingress import Ingress, managing
-from bridge.intake import Intake, Mode, WorkerIntake
+from bridge.intake import Intake, Mode
 from bridge.settings import Settings
+from bridge.worker_intake import WorkerIntake
 
 _log = structlog.get_logger()
 

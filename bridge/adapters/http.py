@@ -13,27 +13,16 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from email.utils import formatdate
-from functools import lru_cache
-from time import monotonic, time
+from time import monotonic
 from typing import Protocol
 
 from aiohttp.base_protocol import BaseProtocol
-from aiohttp.http import HttpVersion10, HttpVersion11
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import HttpRequestParser, RawRequestMessage
-from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
-from multidict import MultiMapping
+from aiohttp.streams import StreamReader
 
-from bridge.errors import (
-    BadRequest,
-    BodyTooLarge,
-    ExpectationFailed,
-    MethodNotAllowed,
-    Overloaded,
-    Refused,
-    RequestTooSlow,
-)
+from bridge.adapters.http_messages import CONTINUE, Request, answer, refusal_headers
+from bridge.errors import BadRequest, BodyTooLarge, Overloaded, Refused, RequestTooSlow
 from bridge.intake import Acknowledger, Answer
 
 CONNECTIONS_MAX = 10_000
@@ -66,64 +55,7 @@ _PARSER_BYTES = 1024 * 1024
 
 _read_buffer = memoryview(bytearray(_READ_BYTES_MAX))
 
-_VERSIONS = (HttpVersion11, HttpVersion10)
 _NEVER = float("inf")
-_REASONS = {
-    200: "OK",
-    400: "Bad Request",
-    401: "Unauthorized",
-    403: "Forbidden",
-    404: "Not Found",
-    405: "Method Not Allowed",
-    408: "Request Timeout",
-    413: "Content Too Large",
-    415: "Unsupported Media Type",
-    417: "Expectation Failed",
-    503: "Service Unavailable",
-}
-_COMMON = b"Server: instagram-bridge\r\nContent-Type: text/plain\r\nX-Content-Type-Options: nosniff\r\n"
-"""On every answer. The name without a version: aiohttp's default tells its own and Python's."""
-
-
-class Request:
-    """A request's head, and its body as far as it has arrived.
-
-    Attributes:
-        method, path: as on the request line; the path with its query.
-        headers: case-insensitive, repeated ones kept.
-        declared_bytes: Content-Length; 0 without one.
-        delivery_id: given by the service to what is a delivery; sent with the answer.
-        claimed_digest: what the service read of its signature.
-        completed_s: when its body was complete, by the monotonic clock; set by the service.
-    """
-
-    __slots__ = (
-        "body",
-        "claimed_digest",
-        "completed_s",
-        "declared_bytes",
-        "delivery_id",
-        "headers",
-        "message",
-        "method",
-        "path",
-    )
-
-    def __init__(self, message: RawRequestMessage, body: StreamReader) -> None:
-        self.message = message
-        self.method = message.method
-        self.path = message.path
-        self.headers = message.headers
-        self.declared_bytes = int(self.headers.get("Content-Length", 0))
-        self.body = body
-        self.delivery_id: str | None = None
-        self.claimed_digest = b""
-        self.completed_s = 0.0
-
-    @property
-    def query(self) -> MultiMapping[str]:
-        """The query's parameters, decoded."""
-        return self.message.url.query
 
 
 class Service(Protocol):
@@ -307,28 +239,20 @@ class Connection(BaseProtocol, asyncio.BufferedProtocol):
             self.transport.resume_reading()
             self.data_received(b"")  # what the parser kept back
         try:
-            _refuse_ambiguity(message)
+            request.refuse_ambiguity()
             text = self._service.begin(request)
             if text is not None:
                 self._answer(200, text)
                 return
-            self._expect_continue(request)
+            if request.expects_continue() and self.transport is not None:
+                self.transport.write(CONTINUE)
             self.deadline = monotonic() + BODY_TIMEOUT_S
         except Refused as refused:
             self._refuse(refused)
 
-    def _expect_continue(self, request: Request) -> None:
-        expected = request.headers.get("Expect")
-        if expected is None or request.message.version < HttpVersion11:
-            return
-        if expected.lower() != "100-continue":
-            raise ExpectationFailed("only 100-continue can be expected")
-        if not request.body.is_eof() and self.transport is not None:
-            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-
     def _read_body(self, request: Request) -> bool:
         """Take what has arrived of the body; when it is whole, hand it over. False while more must come."""
-        chunk = _arrived(request.body)
+        chunk = request.read()
         try:
             if chunk:
                 self._service.hold(len(chunk), self)
@@ -336,7 +260,7 @@ class Connection(BaseProtocol, asyncio.BufferedProtocol):
                 self._chunks.append(chunk)
                 if self._held_bytes > self._service.body_bytes_max:
                     raise BodyTooLarge("the body is too large")
-            if not request.body.is_eof():
+            if not request.is_whole():
                 return False
             body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
             self._chunks = []
@@ -361,12 +285,8 @@ class Connection(BaseProtocol, asyncio.BufferedProtocol):
 
     def _refuse(self, refused: Refused, *, close: bool = False) -> None:
         self._service.refused(self._request, refused)
-        headers = b""
-        if refused.retry_after_s is not None:
-            headers += f"Retry-After: {refused.retry_after_s}\r\n".encode()
-        if isinstance(refused, MethodNotAllowed):
-            headers += b"Allow: GET, POST\r\n"
-        self._answer(refused.http_status, refused.reason.replace("_", " ").encode(), headers, close=close)
+        text = refused.reason.replace("_", " ").encode()
+        self._answer(refused.http_status, text, refusal_headers(refused), close=close)
 
     def _answer(self, status: int, text: bytes, headers: bytes = b"", *, close: bool = False) -> None:
         """Write an answer and make ready for the next request, or close; to a client that is gone, nothing."""
@@ -375,20 +295,13 @@ class Connection(BaseProtocol, asyncio.BufferedProtocol):
         self._request = None
         if transport is None:
             return
-        unread = self._malformed or request is None or not request.body.is_eof()
+        unread = self._malformed or request is None or not request.is_whole()
         last = close or unread or self._service.stopping or (self._ending and not self._requests)
-        if request is not None:
-            if request.method == "HEAD":
-                text = b""
-            if request.delivery_id is not None:
-                headers += b"X-Delivery-Id: " + request.delivery_id.encode() + b"\r\n"
-            last = last or request.message.should_close
-            if not last and request.message.version < HttpVersion11:
-                headers += b"Connection: keep-alive\r\n"
-        if last:
-            headers += b"Connection: close\r\n"
-        head = _head(status, int(time()))
-        transport.write(b"%s%sContent-Length: %d\r\n\r\n%s" % (head, headers, len(text), text))
+        if request is None:
+            transport.write(answer(status, text, headers, last=last))
+        else:
+            last = last or request.is_last
+            transport.write(request.answered(status, text, headers, last=last))
         if last:
             self._close(transport, linger=unread)
 
@@ -407,29 +320,3 @@ class Connection(BaseProtocol, asyncio.BufferedProtocol):
         self._service.release(self._held_bytes)
         self._held_bytes = 0
         self._chunks = []
-
-
-def _refuse_ambiguity(message: RawRequestMessage) -> None:
-    """Refuse what the parser lets through and a proxy before us might read differently (RFC 9112 sections 6.1, 6.3, 11.2)."""
-    if message.version not in _VERSIONS or message.upgrade:
-        raise BadRequest("no other protocol is spoken here")
-    coding = message.headers.get("Transfer-Encoding")
-    if coding is not None and (coding.lower() != "chunked" or message.version < HttpVersion11):
-        raise BadRequest("no other transfer coding than chunked, and none over HTTP/1.0")
-
-
-def _arrived(body: StreamReader) -> bytes:
-    """What StreamReader.read_nowait gives, without its counting and pausing, which `hold` and our own bounds do."""
-    if body is EMPTY_PAYLOAD:
-        return b""
-    buffer = body._buffer  # noqa: SLF001 - as private as the parser that fills it, and pinned with it
-    chunk = buffer[0] if len(buffer) == 1 else b"".join(buffer)
-    buffer.clear()
-    return chunk
-
-
-@lru_cache(maxsize=len(_REASONS))  # of one second
-def _head(status: int, now_s: int) -> bytes:
-    """What every answer of a status begins with in one second."""
-    date = f"Date: {formatdate(now_s, usegmt=True)}\r\n".encode()
-    return b"HTTP/1.1 %d %s\r\n%s%s" % (status, _REASONS[status].encode(), _COMMON, date)

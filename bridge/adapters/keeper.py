@@ -117,7 +117,7 @@ class _Framed(asyncio.Protocol):
 
 
 class WorkerEnd(_Framed):
-    """A worker's end; keeps `bridge.intake.Keeper`.
+    """A worker's end; keeps `bridge.worker_intake.Keeper`.
 
     Attributes:
         report: makes the worker's report under a number; set before the keeper asks for it.

@@ -18,7 +18,8 @@ from time import monotonic, time_ns
 
 import structlog
 
-from bridge.adapters.http import Connection, Request
+from bridge.adapters.http import Connection
+from bridge.adapters.http_messages import Request
 from bridge.delivery import Delivery
 from bridge.errors import (
     BadVerificationRequest,

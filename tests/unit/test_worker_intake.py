@@ -6,12 +6,13 @@ import pytest
 
 from bridge.delivery import Delivery
 from bridge.errors import Refused, SpoolFailed
-from bridge.intake import Acknowledger, Answer, Mode, WorkerIntake
+from bridge.intake import Acknowledger, Answer, Mode
+from bridge.worker_intake import WorkerIntake
 from tests.unit.test_intake import PIPELINE, ScriptedKafka, delivery
 
 
 class ScriptedKeeper:
-    """Keeps `bridge.intake.Keeper`; answers when the test says so.
+    """Keeps `bridge.worker_intake.Keeper`; answers when the test says so.
 
     Attributes:
         got: delivery ids, and whether Kafka failed them.
