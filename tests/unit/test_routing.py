@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from aiokafka.partitioner import DefaultPartitioner, murmur2
+from aiokafka.partitioner import DefaultPartitioner
+from hypothesis import given
+from hypothesis import strategies as st
 
-from bridge.routing import MANAGED_FIELDS, TOPIC_FIELDS, record_key, topic_name
+from bridge.routing import MANAGED_FIELDS, TOPIC_FIELDS, partition, record_key, topic_name
 
 
 def test_topics_are_those_of_the_contract() -> None:
@@ -53,7 +55,12 @@ JAVA = {
 
 @pytest.mark.parametrize(("key", "java"), JAVA.items())
 def test_partition_of_a_key_is_java_s(key: str, java: int) -> None:
-    """The hash that the publisher takes from aiokafka is the Java client's, so one conversation has one partition for all."""
-    assert murmur2(key.encode()) == java % 2**32
-    partitions = list(range(12))
-    assert DefaultPartitioner()(key.encode(), partitions, partitions) == (java & 0x7FFFFFFF) % 12
+    """So one conversation has one partition for all who write."""
+    assert partition(key.encode(), 12) == (java & 0x7FFFFFFF) % 12
+
+
+@given(st.binary(max_size=300), st.integers(1, 1000))
+def test_partition_of_any_key_is_aiokafka_s(key: bytes, partitions: int) -> None:
+    """Empty keys, keys that end within a word, long ones."""
+    numbers = list(range(partitions))
+    assert partition(key, partitions) == DefaultPartitioner()(key, numbers, numbers)
