@@ -102,7 +102,8 @@ class _Lexeme(NamedTuple):
 
 
 _SKIP = re.compile(r"[ \t\n\r]*", re.ASCII)
-_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"?|[\[\]{}]', re.DOTALL)
+# Possessive (++, *+): a star that may give back remembers a state for every character of a string, a hundred times its size.
+_TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _quote = json.JSONEncoder(ensure_ascii=False).encode
 

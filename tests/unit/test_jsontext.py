@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import time
+import tracemalloc
 
 import pytest
 
 from bridge.errors import NestedTooDeep, NotJson
 from bridge.jsontext import CAREFUL, FAST, Scanner, canonical, check, openings
+
+CHECK_BYTES_PER_BYTE_MAX = 12
+"""The text decoded and its value, each at four bytes a character where a single one lies beyond U+FFFF, and room to grow."""
 
 each_scanner = pytest.mark.parametrize("scan", [FAST, CAREFUL], ids=["fast", "careful"])
 
@@ -82,6 +86,23 @@ def test_check_of_a_body_of_brackets_stops_at_the_limit() -> None:
     with pytest.raises(NestedTooDeep):
         check(b"[" * (16 << 20))
     assert time.monotonic() - begun < 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"{" * 1_000_000, rb"\\" * 500_000, rb"a\"" * 400_000, "😀".encode() + b"[" * 1_000_000],
+    ids=["plain", "escapes", "escaped_quotes", "wide"],
+)
+def test_check_of_a_long_string_takes_memory_in_proportion(text: bytes) -> None:
+    """A string's brackets are skipped without remembering a state for each of its characters."""
+    body = b'{"text":"' + text + b'"}'
+    tracemalloc.start()
+    try:
+        check(body)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < CHECK_BYTES_PER_BYTE_MAX * len(body)
 
 
 def test_error_of_check_tells_a_place_and_no_content() -> None:
