@@ -39,8 +39,9 @@ _DRAIN_MARGIN_S = 2.0
 
 
 _COLLECT_AFTER_OBJECTS = 5_000
-"""For Python's cyclic collector, whose default is 700. The street makes no cycles, so it found next to nothing, at a twentieth of a
-delivery's CPU; aiokafka's batches are in a few, and should not wait for long."""
+"""For Python's cyclic collector, whose default is 700. A delivery makes no cycles, from its bytes to Kafka's answer or the disk, so it
+found next to nothing, at a twentieth of a delivery's CPU. A connection that has ended is one, of some twenty objects with its transport
+and its parser: a few hundred of them is what may wait."""
 
 
 _SWITCH_AFTER_S = 0.0005

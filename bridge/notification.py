@@ -36,7 +36,8 @@ _Scalar = TypeVar("_Scalar", str, int)
 class Note(NamedTuple):
     """Something unexpected that was kept anyway; counted, never fatal.
 
-    ``kind`` is ``unknown_key``, ``unknown_value``, ``wrong_type``, ``second_key`` or ``empty``; ``path`` is made of Meta's keys and ``[]``.
+    ``kind`` is ``unknown_key``, ``unknown_value``, ``wrong_type``, ``second_key``, ``empty`` or ``unreadable``; ``path`` is made of Meta's
+    keys and ``[]``, but for what is unreadable: there it is the dead letter's reason.
     """
 
     kind: str

@@ -64,10 +64,16 @@ class Telemetry:
             registry=self.registry,
         )
         self.deliveries_in_flight = Gauge(
-            "deliveries_in_flight", "Deliveries being read or published.", namespace=_NAMESPACE, registry=self.registry
+            "deliveries_in_flight",
+            "Deliveries being read, published or spooled.",
+            namespace=_NAMESPACE,
+            registry=self.registry,
         )
         self.held_bytes = Gauge(
-            "held_bytes", "Bytes of bodies being read or published.", namespace=_NAMESPACE, registry=self.registry
+            "held_bytes",
+            "Bytes of bodies being read, published or spooled.",
+            namespace=_NAMESPACE,
+            registry=self.registry,
         )
         self.producer_rebuilds = Gauge(
             "producer_rebuilds", "Producers given up since the start.", namespace=_NAMESPACE, registry=self.registry
@@ -165,7 +171,7 @@ class _Counted(Collector):
     def collect(self) -> Iterator[Metric]:
         yield _counter(
             "deliveries",
-            "POSTs by what became of them: kafka, none, or the reason of the refusal.",
+            "POSTs by what became of them: kafka, spool, none, or the reason of the refusal.",
             "outcome",
             self.deliveries,
         )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 from bridge.errors import BridgeError, Refused, Unreadable
+from bridge.intake import Acknowledger
 from bridge.notification import Note
 from bridge.pipeline import RECORD_TOO_LARGE, UNPROCESSABLE
 from bridge.record import Record
@@ -13,6 +15,8 @@ from bridge.telemetry import Telemetry
 from tests.docs.markdown import ROOT, rows
 
 ERRORS = ROOT / "docs/errors.md"
+METRICS = ROOT / "docs/metrics.md"
+METRICS_HEADING = "| metric | kind | labels | what it counts |"
 
 Error = TypeVar("Error", bound=BridgeError)
 
@@ -42,8 +46,18 @@ def test_metrics_of_the_document_are_those_of_the_code() -> None:
         labels = {label for sample in family.samples for label in sample.labels} - {"le"}
         name = f"{family.name}_total" if family.type == "counter" else family.name
         shown.add((name, family.type, ", ".join(sorted(labels))))
-    heading = "| metric | kind | labels | what it counts |"
-    assert {(name, kind, labels) for name, kind, labels, _ in rows(ROOT / "docs/metrics.md", heading)} == shown
+    assert {(name, kind, labels) for name, kind, labels, _ in rows(METRICS, METRICS_HEADING)} == shown
+
+
+def test_metrics_of_deliveries_name_each_acknowledger_as_the_document_does() -> None:
+    """A scrape explains itself in the document's words: what a delivery's outcome can be, and where one in flight may be."""
+    written = {name: text for name, _, _, text in rows(METRICS, METRICS_HEADING)}
+    told = {family.name: family.documentation for family in Telemetry().registry.collect()}
+    for text in (written["instagram_bridge_deliveries_total"], told["instagram_bridge_deliveries"]):
+        assert set(get_args(Acknowledger)) <= set(re.findall(r"\w+", text))
+    in_flight = "instagram_bridge_deliveries_in_flight"
+    for text in (written[in_flight], told[in_flight]):
+        assert "read, published or spooled" in text
 
 
 def test_refusals_of_the_document_are_those_of_the_code() -> None:
