@@ -16,6 +16,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Protocol
 
+import structlog
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import HttpRequestParser, RawRequestMessage
@@ -25,11 +26,16 @@ from bridge.adapters.http_messages import CONTINUE, Request, answer, refusal_hea
 from bridge.errors import BadRequest, BodyTooLarge, Overloaded, Refused, RequestTooSlow
 from bridge.intake import Acknowledger, Answer
 
+_log = structlog.get_logger()
+
 CONNECTIONS_MAX = 10_000
 """Open at one time; one more is told to come back. 10,000 idle ones take about 150 MB."""
 
 HEAD_TIMEOUT_S = 10.0
 """For a request's line and headers, from its first byte. nginx gives a body's next byte 60 s and is often set to 10."""
+
+HEAD_BYTES_MAX = 32 * 1024
+"""Of a head that has not arrived whole; nginx takes as much. Nothing else counts them, and the parser alone would take 1 MB."""
 
 BODY_TIMEOUT_S = 10.0
 """For a whole body: 16 MiB at 13 Mbit/s. Meta itself gives up after five seconds."""
@@ -51,7 +57,7 @@ _READ_BYTES_MAX = 256 * 1024
 allocate as much for every read and cut it down, and leave the heap full of holes between the records."""
 
 _PARSER_BYTES = 1024 * 1024
-"""Over what one read brings, so that the parser never pauses: bodies are taken from it after every read."""
+"""Over what one read brings, so that the parser never pauses; the transport does, when bodies are not taken from it."""
 
 _read_buffer = memoryview(bytearray(_READ_BYTES_MAX))
 
@@ -99,12 +105,13 @@ class Connection(BaseProtocol, asyncio.BufferedProtocol):
         self._request: Request | None = None  # whose body is being read, or whose answer is awaited
         self._chunks: list[bytes] = []
         self._held_bytes = 0
-        self._in_head = False  # some of a request's head has arrived, and nothing is known of it yet
-        self._malformed = False  # what arrives after the requests at hand is not HTTP
+        self._head_bytes = 0  # of a head that has not arrived whole
+        self._malformed = False  # what arrives after the requests at hand is not HTTP, or too much of it
         self._awaiting = False  # the service has the body
         self._advancing = False
         self._ending = False  # the client sends no more
         self._lingering = False  # answered for the last time; what still arrives is thrown away
+        self._held_back = False  # nothing is read: what was read already has to be taken first
         self.deadline = _NEVER
 
     # What the transport tells.
@@ -112,11 +119,11 @@ class Connection(BaseProtocol, asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin, unless there are too many already."""
         super().connection_made(transport)
-        if len(self._service.connections) >= CONNECTIONS_MAX:
-            self._refuse(Overloaded("too many connections"))
-            return
         self._service.connections.add(self)
-        self.deadline = monotonic() + IDLE_TIMEOUT_S
+        if len(self._service.connections) > CONNECTIONS_MAX:
+            self._refuse(Overloaded("too many connections"))
+        else:
+            self.deadline = monotonic() + IDLE_TIMEOUT_S
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Forget what was not handed over; an answer that is still awaited will find no transport."""
@@ -140,6 +147,7 @@ class Connection(BaseProtocol, asyncio.BufferedProtocol):
         """Parse what arrived, and go on as far as it allows."""
         if self._lingering or self._malformed:
             return
+        early = self._awaiting
         try:
             messages, _, _ = self._http.feed_data(data)
         except HttpProcessingError:
@@ -147,13 +155,15 @@ class Connection(BaseProtocol, asyncio.BufferedProtocol):
         else:
             if messages:
                 self._requests.extend(messages)
-                if len(self._requests) >= PIPELINED_MAX and self.transport is not None:
-                    self.transport.pause_reading()
-            elif self._request is None and not self._in_head:
-                self._in_head = True
-                self.deadline = monotonic() + HEAD_TIMEOUT_S
+            elif self._request is None:
+                if not self._head_bytes:
+                    self.deadline = monotonic() + HEAD_TIMEOUT_S
+                self._head_bytes += len(data)
+                self._malformed = self._head_bytes > HEAD_BYTES_MAX
         if not self._advancing:
             self._advance()
+        if (early and self._awaiting) or len(self._requests) >= PIPELINED_MAX:
+            self._hold_back()
 
     def eof_received(self) -> bool:
         """Keep the transport for the answer of a client that has shut its sending side."""
@@ -165,6 +175,12 @@ class Connection(BaseProtocol, asyncio.BufferedProtocol):
 
     def resume_reading(self, resume_parser: bool = True) -> None:  # noqa: FBT001, FBT002 - aiohttp's signature
         """Do nothing when it is empty again, for the same reason; aiohttp's own would parse anew."""
+
+    def pause_writing(self) -> None:
+        """Read no more from a client that does not read its answers: what it sends would be kept by nobody who counts."""
+        super().pause_writing()
+        self.deadline = monotonic() + WRITE_TIMEOUT_S
+        self._hold_back()
 
     def resume_writing(self) -> None:
         """Go on: the client has read its answers."""
@@ -197,7 +213,7 @@ class Connection(BaseProtocol, asyncio.BufferedProtocol):
         self.deadline = _NEVER
         if self._lingering or self._paused:
             self.abort()
-        elif self._request is not None or self._in_head:
+        elif self._request is not None or self._head_bytes:
             self._refuse(RequestTooSlow("the request did not arrive in time"), close=True)
         elif self.transport is not None:
             self._close(self.transport, linger=False)
@@ -222,21 +238,33 @@ class Connection(BaseProtocol, asyncio.BufferedProtocol):
                 elif self._malformed:
                     self._refuse(BadRequest("not HTTP as RFC 9112 has it"), close=True)
                 else:
-                    if not self._in_head:
+                    if not self._head_bytes:
                         self.deadline = monotonic() + IDLE_TIMEOUT_S
                     return
-            if self._paused:
-                self.deadline = monotonic() + WRITE_TIMEOUT_S
         finally:
             self._advancing = False
+            if self._held_back:
+                self._read_on()
+
+    def _hold_back(self) -> None:
+        """Read nothing until what was read is taken: the parser keeps it meanwhile, and counts nothing."""
+        if self.transport is not None:
+            self.transport.pause_reading()
+            self._held_back = True
+
+    def _read_on(self) -> None:
+        """Read again, once there is room for it."""
+        full = self._awaiting or self._paused or len(self._requests) > PIPELINED_MAX // 2
+        if not full and self.transport is not None:
+            self._held_back = False
+            self.transport.resume_reading()
 
     def _begin(self, message: RawRequestMessage, body: StreamReader) -> None:
         """Look at the next request's head, before any of its body is read."""
         request = self._request = Request(message, body)
-        self._in_head = False
+        self._head_bytes = 0
         self._http.message_consumed()
-        if len(self._requests) == PIPELINED_MAX // 2 and self.transport is not None:
-            self.transport.resume_reading()
+        if len(self._requests) == PIPELINED_MAX // 2:
             self.data_received(b"")  # what the parser kept back
         try:
             request.refuse_ambiguity()
@@ -273,15 +301,23 @@ class Connection(BaseProtocol, asyncio.BufferedProtocol):
         return True
 
     def _answered(self, outcome: Acknowledger | Refused) -> None:
-        """Answer, maybe before ``take`` has returned, maybe after the client is gone."""
+        """Answer, maybe before ``take`` has returned, maybe after the client is gone.
+
+        Who calls has others to answer too, so what is wrong with this connection stays here.
+        """
         self._awaiting = False
-        if isinstance(outcome, Refused):
-            self._refuse(outcome)
-        elif self._request is not None:
-            self._service.acknowledged(self._request, outcome)
-            self._answer(200, b"", b"X-Acknowledged-By: " + outcome.encode() + b"\r\n")
-        if not self._advancing:
-            self._advance()
+        try:
+            if isinstance(outcome, Refused):
+                self._refuse(outcome)
+            elif self._request is not None:
+                self._service.acknowledged(self._request, outcome)
+                self._answer(200, b"", b"X-Acknowledged-By: " + outcome.encode() + b"\r\n")
+            if not self._advancing:
+                self._advance()
+        except Exception as error:  # noqa: BLE001 - a fault of ours; its text could hold what a client sent
+            _log.error("connection_failed", error=type(error).__name__)
+            self._lingering = True
+            self.abort()
 
     def _refuse(self, refused: Refused, *, close: bool = False) -> None:
         self._service.refused(self._request, refused)

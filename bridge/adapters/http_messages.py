@@ -68,7 +68,8 @@ class Request:
         self.method = message.method
         self.path = message.path
         self.headers = message.headers
-        self.declared_bytes = int(self.headers.get("Content-Length", 0))
+        # The parser let nothing but digits pass, of a number below 2^64; of zeros before it any, which int() does not (4,300 digits).
+        self.declared_bytes = int(self.headers.get("Content-Length", "").lstrip("0") or 0)
         self.delivery_id: str | None = None
         self.claimed_digest = b""
         self.completed_s = 0.0
@@ -121,6 +122,9 @@ class Request:
         buffer = self._body._buffer  # noqa: SLF001 - see the module
         chunk = buffer[0] if len(buffer) == 1 else b"".join(buffer)
         buffer.clear()
+        ends = self._body._http_chunk_splits  # noqa: SLF001 - as above: an int for every chunk, however small, and nobody asks
+        if ends:
+            ends.clear()
         return chunk
 
     def answered(self, status: int, text: bytes, headers: bytes, *, last: bool) -> bytes:

@@ -31,7 +31,7 @@ from bridge.errors import (
     Refused,
     WrongVerifyToken,
 )
-from bridge.intake import Acknowledger, Answer
+from bridge.intake import Acknowledger, Answer, Arrived
 from bridge.signature import AppSecret, authenticate, claimed_digest
 from bridge.telemetry import Telemetry
 from bridge.tracing import Takes
@@ -164,7 +164,17 @@ class Webhook:
 
         In bounded steps, so that Kafka has the first of them while the next are worked on.
         """
-        waiting, authentic, deliveries, body_bytes = self._arrived, [], 0, 0
+        authentic: list[Arrived] = []
+        try:
+            self._authenticate_some(authentic)
+        finally:  # whatever became of one, the others are not to wait for ever
+            if self._arrived:
+                self._loop.call_soon(self._take_some)
+            if authentic:
+                self._intake.take(authentic)
+
+    def _authenticate_some(self, authentic: list[Arrived]) -> None:
+        waiting, deliveries, body_bytes = self._arrived, 0, 0
         while waiting and deliveries < _TOGETHER_DELIVERIES and body_bytes < _TOGETHER_BYTES:
             request, body, received_at, answered = waiting.popleft()
             deliveries += 1
@@ -176,10 +186,6 @@ class Webhook:
                 continue
             self._telemetry.authenticated(label, received_at, len(body))
             authentic.append((Delivery(body, received_at, request.delivery_id or "", label), answered))
-        if waiting:
-            self._loop.call_soon(self._take_some)
-        if authentic:
-            self._intake.take(authentic)
 
     def acknowledged(self, request: Request, acknowledger: Acknowledger) -> None:
         """Count a delivery that is answered 200."""

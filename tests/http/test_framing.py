@@ -166,6 +166,7 @@ async def test_request_that_is_refused_does_not_harm_the_one_before_it(
         "trailers": raw(LINE, HOST, SIGNED, TE, body=chunked([BODY], trailers=["X-A: b", "X-C:"])),
         "leading zeros": raw(LINE, HOST, SIGNED, TE, body=b"0000" + CHUNKS),
         "length with zeros": raw(LINE, HOST, SIGNED, f"Content-Length: 000{len(BODY)}"),
+        "length with more zeros than int reads": raw(LINE, HOST, SIGNED, f"Content-Length: {'0' * 5000}{len(BODY)}"),
         "spaces around values": raw(LINE, HOST, SIGNED.replace(": ", ":\t ") + " \t", f"{CL}  "),
         "blank line first": b"\r\n" + raw(LINE, HOST, SIGNED, CL),
         "128 headers": raw(LINE, HOST, SIGNED, CL, *(f"X-{number}: b" for number in range(125))),

@@ -9,7 +9,7 @@ import pytest
 from bridge.settings import PREFIX, Settings
 from tests.docs.markdown import ROOT, rows, spans
 
-UNITS = {"": 1, "s": 1, "ms": 1, "MiB": 1024 * 1024}
+UNITS = {"": 1, "s": 1, "ms": 1, "KiB": 1024, "MiB": 1024 * 1024}
 DOCUMENT = ROOT / "SECURITY.md"
 ROWS = rows(DOCUMENT, "| limit | of | name |")
 

@@ -1,0 +1,276 @@
+"""What one client may cost, and that nobody else pays for it: real sockets, and a bridge without Kafka in the same process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import socket
+import tracemalloc
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+
+import pytest
+
+from bridge.adapters import http
+from bridge.adapters.http import HEAD_BYTES_MAX
+from bridge.adapters.http_messages import Request
+from bridge.adapters.webhook import PATH, Webhook
+from bridge.encoding import DeadLetterEncoder
+from bridge.errors import Refused
+from bridge.intake import Intake
+from bridge.pipeline import Pipeline
+from bridge.record import Record
+from bridge.routing import DEAD_LETTER
+from bridge.signature import AppSecret
+from bridge.telemetry import Telemetry
+from tests.unit.street import ENCODERS, PREFIXES, SCHEMAS, item, wrapped
+
+SECRET = b"secret"
+BODY = wrapped(item('"message":{"mid":"m1","text":"x"}'))
+BODY_BYTES_MAX = 64 << 20
+DEADLINE_S = 20
+"""For what takes milliseconds; a busy machine is slower."""
+
+STALLED_TURNS = 2000
+"""Turns of the loop without a byte that goes out: the bridge has stopped reading. It reads once a turn."""
+
+KERNEL_BYTES_MAX = 24 << 20
+"""What the sockets' buffers of both sides may take, and some."""
+
+
+class Kafka:
+    """A publisher that acknowledges in the next turn."""
+
+    ready = True
+
+    async def until_ready(self) -> None:
+        """It always is."""
+
+    def publish(self, _records: Sequence[Record], _received_at: int, settled: Callable[[Refused | None], None]) -> None:
+        """Acknowledge."""
+        asyncio.get_running_loop().call_soon(settled, None)
+
+
+class Port:
+    """A public port; an instance knows what it serves with.
+
+    Attributes:
+        port: of 127.0.0.1.
+    """
+
+    def __init__(self, intake: Intake, webhook: Webhook, port: int) -> None:
+        self.intake = intake
+        self.webhook = webhook
+        self.port = port
+
+    @contextlib.contextmanager
+    def client(self) -> Iterator[socket.socket]:
+        """A connection to it."""
+        with socket.create_connection(("127.0.0.1", self.port)) as client:
+            client.setblocking(False)  # noqa: FBT003 - the method's own signature
+            yield client
+
+    async def until(self, true: Callable[[], bool]) -> None:
+        """Wait for something that the port does."""
+        async with asyncio.timeout(DEADLINE_S):
+            while not true():  # noqa: ASYNC110 - turns of the loop, which is the port's too
+                await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def port() -> AsyncIterator[Port]:
+    """One that publishes nothing."""
+    telemetry = Telemetry()
+    intake = Intake(publisher=Kafka(), spool=None, found=telemetry.found, body_bytes_max=BODY_BYTES_MAX)
+    dead_letters = DeadLetterEncoder(SCHEMAS[DEAD_LETTER], PREFIXES[DEAD_LETTER])
+    intake.pipeline = Pipeline(topic_prefix="t", encoders=ENCODERS, dead_letters=dead_letters, record_bytes_max=1 << 20)
+    webhook = Webhook(
+        intake=intake,
+        app_secrets=[AppSecret("main", SECRET)],
+        verify_token="token",  # noqa: S106 - guards nothing
+        body_bytes_max=BODY_BYTES_MAX,
+        telemetry=telemetry,
+    )
+    server = await asyncio.get_running_loop().create_server(webhook, "127.0.0.1", 0)
+    yield Port(intake, webhook, server.sockets[0].getsockname()[1])
+    server.close()
+    await webhook.stop(0)
+
+
+def head(*lines: str, signed: bytes | None = None, path: str = PATH) -> bytes:
+    """A POST's head, with the signature of a body or with a wrong one."""
+    digest = "0" * 64 if signed is None else hmac.digest(SECRET, signed, "sha256").hex()
+    return "\r\n".join(
+        (f"POST {path} HTTP/1.1", "Host: a", f"X-Hub-Signature-256: sha256={digest}", *lines, "", "")
+    ).encode()
+
+
+DELIVERY = head(f"Content-Length: {len(BODY)}", signed=BODY) + BODY
+
+
+async def statuses(client: socket.socket, count: int) -> list[bytes]:
+    """The statuses of that many answers, or of those that came before the port hung up."""
+    loop, said = asyncio.get_running_loop(), b""
+    async with asyncio.timeout(DEADLINE_S):
+        while said.count(b"HTTP/1.1 ") < count:
+            more = await loop.sock_recv(client, 1 << 16)
+            if not more:
+                break
+            said += more
+    return [part[:3] for part in said.split(b"HTTP/1.1 ")[1:]]
+
+
+async def test_length_behind_very_many_zeros_is_that_length(port: Port) -> None:
+    """More digits than Python's int reads; the parser lets them pass, and they are no reason to fall."""
+    with port.client() as client:
+        zeros = "0" * 5000
+        await asyncio.get_running_loop().sock_sendall(
+            client, head(f"Content-Length: {zeros}{len(BODY)}", signed=BODY) + BODY
+        )
+        assert await statuses(client, 1) == [b"200"]
+
+
+async def test_fault_over_one_connection_leaves_the_others_their_answers(
+    port: Port, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A request that our own code fails over, behind refused ones that are answered in one turn with honest deliveries."""
+    begin = port.webhook.begin
+
+    def begin_or_fail(request: Request) -> bytes | None:
+        if request.path == "/fault":
+            raise RuntimeError("a text with what the client sent")
+        return begin(request)
+
+    monkeypatch.setattr(port.webhook, "begin", begin_or_fail)
+    loop = asyncio.get_running_loop()
+    refused = head("Content-Length: 2") + b"{}" + head("Content-Length: 0", path="/fault")
+    with contextlib.ExitStack() as stack:
+        bad = [stack.enter_context(port.client()) for _ in range(3)]
+        good = [stack.enter_context(port.client()) for _ in range(3)]
+        await port.until(lambda: len(port.webhook.connections) == len(bad) + len(good))
+        for one, other in zip(bad, good, strict=True):
+            one.send(refused)  # all of them are there when the loop looks next
+            other.send(DELIVERY)
+        assert [await statuses(client, 1) for client in good] == [[b"200"]] * 3
+        assert [await statuses(client, 2) for client in bad] == [[b"401"]] * 3, (
+            "the port hung up instead of a second answer"
+        )
+        for client in good:
+            await loop.sock_sendall(client, DELIVERY)
+        assert [await statuses(client, 1) for client in good] == [[b"200"]] * 3
+    await port.until(lambda: not port.webhook.connections)
+    assert (port.intake.deliveries_in_flight, port.intake.bytes_held) == (0, 0)
+    said = "".join(capfd.readouterr())
+    assert said.count("connection_failed") == len(bad)
+    assert "what the client sent" not in said
+
+
+async def test_body_in_very_small_chunks_costs_little_more_than_its_bytes(port: Port) -> None:
+    """A byte in a chunk is a byte of the bound, not forty."""
+    loop, pieces, chunks = asyncio.get_running_loop(), 50, 4000
+    with port.client() as client:
+        await loop.sock_sendall(client, head("Transfer-Encoding: chunked"))
+        tracemalloc.start()
+        try:
+            for piece in range(1, pieces + 1):
+                await loop.sock_sendall(client, b"1\r\nx\r\n" * chunks)
+                await port.until(lambda piece=piece: port.intake.bytes_held == piece * chunks)  # type: ignore[misc]
+            kept_bytes, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        await loop.sock_sendall(client, b"0\r\n\r\n")
+        assert await statuses(client, 1) == [b"401"]
+    assert kept_bytes < 5 * pieces * chunks
+
+
+async def sent_until_stalled(client: socket.socket, piece: bytes, most: int) -> int:
+    """Send for as long as the bridge reads, or until it has read that many bytes."""
+    sent = stalled = 0
+    while stalled < STALLED_TURNS and sent < most:
+        try:
+            sent += client.send(piece)
+            stalled = 0
+        except BlockingIOError:
+            stalled += 1
+        await asyncio.sleep(0)
+    return sent
+
+
+async def test_client_that_reads_no_answers_is_not_read_either(port: Port) -> None:
+    """What it sends then would be kept, and nobody would count it."""
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        client.connect(("127.0.0.1", port.port))
+        client.setblocking(False)  # noqa: FBT003 - the method's own signature
+        await port.until(lambda: len(port.webhook.connections) == 1)
+        (connection,) = port.webhook.connections
+        while not connection.writing_paused:
+            with contextlib.suppress(BlockingIOError):
+                client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            await asyncio.sleep(0)
+        unread = head(f"Content-Length: {BODY_BYTES_MAX - 1}")
+        assert client.send(unread) == len(unread)
+        assert await sent_until_stalled(client, bytes(1 << 16), 2 * KERNEL_BYTES_MAX) < KERNEL_BYTES_MAX
+
+
+async def test_client_that_sends_on_before_its_answer_waits_with_it(
+    port: Port, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One delivery at a time: what comes behind it is read when it is answered, and then all of it."""
+    waiting: list[Callable[[Refused | None], None]] = []
+    monkeypatch.setattr(Kafka, "publish", lambda _self, _records, _received_at, settled: waiting.append(settled))
+    body = bytes(8 << 20)
+    loop = asyncio.get_running_loop()
+    with port.client() as client:
+        await loop.sock_sendall(client, DELIVERY)
+        await port.until(lambda: len(waiting) == 1)
+        sending = asyncio.create_task(loop.sock_sendall(client, head(f"Content-Length: {len(body)}") + body))
+        for _ in range(STALLED_TURNS):
+            await asyncio.sleep(0)
+        assert port.intake.bytes_held == len(BODY)
+        waiting.pop()(None)
+        assert await statuses(client, 2) == [b"200", b"401"]
+        await sending
+
+
+async def test_connections_beyond_the_limit_are_known_and_closed(port: Port, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else each of them is a descriptor for ever, for as long as its client likes."""
+    monkeypatch.setattr(http, "CONNECTIONS_MAX", 1)
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(port.client()) for _ in range(4)]
+        await port.until(lambda: len(port.webhook.connections) == len(clients))
+        for client in clients[1:]:
+            assert await statuses(client, 1) == [b"503"]
+        for connection in [*port.webhook.connections]:
+            assert connection.deadline < float("inf")
+            connection.expire()
+        await port.until(lambda: not port.webhook.connections)
+
+
+@pytest.mark.parametrize("pieces", [2, 5])
+async def test_head_that_is_too_large_is_refused_before_it_is_whole(port: Port, pieces: int) -> None:
+    """It is in no other bound."""
+    lines = [f"X-{number}: {'a' * 4000}" for number in range(HEAD_BYTES_MAX // 4000 + 1)]
+    unfinished = head(*lines)[:-2]
+    loop = asyncio.get_running_loop()
+    with port.client() as client:
+        for at in range(pieces):
+            await loop.sock_sendall(
+                client, unfinished[len(unfinished) * at // pieces : len(unfinished) * (at + 1) // pieces]
+            )
+            await asyncio.sleep(0)
+        assert await statuses(client, 1) == [b"400"]
+
+
+async def test_large_head_in_pieces_is_read(port: Port) -> None:
+    """Somebody's proxies may add much; and the next head begins to count anew."""
+    lines = [f"X-{number}: {'a' * 4000}" for number in range(HEAD_BYTES_MAX // 4000 - 1)]
+    loop = asyncio.get_running_loop()
+    with port.client() as client:
+        for _ in range(3):
+            delivery = head(*lines, f"Content-Length: {len(BODY)}", signed=BODY) + BODY
+            half = len(delivery) // 2
+            await loop.sock_sendall(client, delivery[:half])
+            await port.until(lambda: any(each._head_bytes for each in port.webhook.connections))  # noqa: SLF001 - the half was read alone
+            await loop.sock_sendall(client, delivery[half:])
+            assert await statuses(client, 1) == [b"200"]
