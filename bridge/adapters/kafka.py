@@ -32,7 +32,7 @@ from bridge.routing import partition
 _log = structlog.get_logger()
 
 _RETIRE_TIMEOUT_S = 1.0
-"""For a silenced producer to close its connections; with the deadline it stays under the five seconds that Meta waits."""
+"""For a silenced producer to end its tasks; with the deadline it stays under the five seconds that Meta waits."""
 
 _START_TIMEOUT_S = 10.0
 """For a producer to find its brokers; then it is another try's turn."""
@@ -229,8 +229,12 @@ class KafkaPublisher:
 
 
 async def _silence(producer: AIOKafkaProducer) -> None:
-    """Close a producer at once, so that none of its batches arrives later."""
+    """End a producer at once, and drop what is not with the kernel yet: nothing of its batches is sent later."""
     with contextlib.suppress(KafkaError, OSError, asyncio.CancelledError):
+        # Their own `close` leaves asyncio to send what is in the buffer, whenever the broker reads again.
+        for connection in producer.client._conns.values():  # noqa: SLF001 - aiokafka has no public way to its transports
+            if connection._writer is not None:  # noqa: SLF001 - as above
+                connection._writer.transport.abort()  # noqa: SLF001 - as above
+            connection.close()
         async with asyncio.timeout(_RETIRE_TIMEOUT_S):
-            await producer.client.close()
             await producer.stop()

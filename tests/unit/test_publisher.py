@@ -24,6 +24,7 @@ class Broker:
 
     def __init__(self) -> None:
         self.client = self
+        self._conns: dict[object, object] = {}
         self.cluster = SimpleNamespace(leader_for_partition=lambda _: 1)
         self._txn_manager = SimpleNamespace(producer_id=1, producer_epoch=0)
         self.sizes: list[int] = []
@@ -33,9 +34,6 @@ class Broker:
         """It is there."""
 
     async def stop(self) -> None:
-        """As above."""
-
-    async def close(self) -> None:
         """As above."""
 
     async def send(self, _node: int, request: _Produce) -> _Answer:
