@@ -22,7 +22,6 @@ from typing import NamedTuple
 
 import structlog
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
 
 from bridge.adapters.produce import Batch, Place, Sender
 from bridge.errors import BridgeError, NotAcknowledged, Refused
@@ -173,7 +172,7 @@ class KafkaPublisher:
                 found = await self._prepare()
                 producer = self._producer = self._new_producer()
                 await producer.start()
-        except (KafkaError, OSError, BridgeError) as error:
+        except Exception as error:  # noqa: BLE001 - aiokafka has more than KafkaErrors: SCRAM's are a ValueError
             # A BridgeError's text is ours and says what to mend; a library's could hold anything.
             what = str(error) if isinstance(error, BridgeError) else type(error).__name__
             _log.warning("kafka_away", error=what, retry_in_s=self._retry_s)
@@ -229,8 +228,12 @@ class KafkaPublisher:
 
 
 async def _silence(producer: AIOKafkaProducer) -> None:
-    """End a producer at once, and drop what is not with the kernel yet: nothing of its batches is sent later."""
-    with contextlib.suppress(KafkaError, OSError, asyncio.CancelledError):
+    """End a producer at once, and drop what is not with the kernel yet: nothing of its batches is sent later.
+
+    It raises nothing, for who waits has to hear. What a task of the producer's ended with comes out of `stop`: no KafkaError, when
+    SCRAM failed; a cancellation.
+    """
+    try:
         # Their own `close` leaves asyncio to send what is in the buffer, whenever the broker reads again.
         for connection in producer.client._conns.values():  # noqa: SLF001 - aiokafka has no public way to its transports
             if connection._writer is not None:  # noqa: SLF001 - as above
@@ -238,3 +241,5 @@ async def _silence(producer: AIOKafkaProducer) -> None:
             connection.close()
         async with asyncio.timeout(_RETIRE_TIMEOUT_S):
             await producer.stop()
+    except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - see above
+        _log.warning("producer_not_closed", error=type(error).__name__)
