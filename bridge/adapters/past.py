@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncGenerator, Collection, Mapping
+from contextlib import aclosing
 from typing import Any, NamedTuple
 
 from aiokafka import ConsumerRecord, TopicPartition
@@ -43,8 +44,10 @@ async def spans_since(settings: KafkaSettings, topics: Collection[str], since_ms
     return {place: range(min(starts[place], span.stop), span.stop) for place, span in found.items()}
 
 
-async def read(settings: KafkaSettings, wanted: Mapping[TopicPartition, range]) -> AsyncIterator[Some]:
+async def read(settings: KafkaSettings, wanted: Mapping[TopicPartition, range]) -> AsyncGenerator[Some, None]:
     """All records of these spans but copies that a replay made; in order within a partition.
+
+    Whoever may stop before the end closes it (`contextlib.aclosing`): a consumer is open meanwhile.
 
     Raises:
         Misconfigured: nothing can be read for a minute, or Kafka or the registry refuses.
@@ -52,13 +55,14 @@ async def read(settings: KafkaSettings, wanted: Mapping[TopicPartition, range]) 
         KafkaError, OSError: Kafka cannot be reached.
     """
     decoder = Decoder(settings)
-    async for batch in scan(settings, wanted):
-        records: list[tuple[ConsumerRecord, Value | None]] = []
-        for record in batch.records:
-            if is_copy(record):
-                continue
-            try:
-                records.append((record, await decoder.decode(record.value)))
-            except Undecodable:
-                records.append((record, None))
-        yield Some(records, sum(offset - wanted[place].start for place, offset in batch.read_to.items()))
+    async with aclosing(scan(settings, wanted)) as batches:
+        async for batch in batches:
+            records: list[tuple[ConsumerRecord, Value | None]] = []
+            for record in batch.records:
+                if is_copy(record):
+                    continue
+                try:
+                    records.append((record, await decoder.decode(record.value)))
+                except Undecodable:
+                    records.append((record, None))
+            yield Some(records, sum(offset - wanted[place].start for place, offset in batch.read_to.items()))

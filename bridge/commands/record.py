@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Iterator, Sequence
+from contextlib import aclosing
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -106,19 +107,19 @@ async def _events(
     """Bodies of events, and of dead letters that hold a delivery, in the order in which they were received."""
     topics = {topic_name(settings.topic_prefix, field): field for field in fields}
     spans = await past.spans_since(settings, list(topics), since_ms)
-    progress = Progress("record", sum(map(len, spans.values())))
     found: dict[str, list[tuple[int, bytes]]] = {field: [] for field in fields}
-    async for some in past.read(settings, spans):
-        for record, value in some.records:
-            field = topics[record.topic]
-            if value is None or len(found[field]) >= count or account not in (None, value.get("account_id")):
-                continue
-            body = value["body"] if field == DEAD_LETTER else body_of(value)
-            found[field].append((value["received_at"], body))
-        progress.at(some.done)
-        if all(len(bodies) >= count for bodies in found.values()):
-            break
-    progress.end()
+    with Progress("record", sum(map(len, spans.values()))) as progress:
+        async with aclosing(past.read(settings, spans)) as read:
+            async for some in read:
+                for record, value in some.records:
+                    field = topics[record.topic]
+                    if value is None or len(found[field]) >= count or account not in (None, value.get("account_id")):
+                        continue
+                    body = value["body"] if field == DEAD_LETTER else body_of(value)
+                    found[field].append((value["received_at"], body))
+                progress.at(some.done)
+                if all(len(bodies) >= count for bodies in found.values()):
+                    break
     return [Sample(field, body) for field, _, body in sorted(_flat(found), key=lambda each: each[1])]
 
 
