@@ -35,7 +35,8 @@ HEAD_TIMEOUT_S = 10.0
 """For a request's line and headers, from its first byte. nginx gives a body's next byte 60 s and is often set to 10."""
 
 HEAD_BYTES_MAX = 32 * 1024
-"""Of a head that has not arrived whole; nginx takes as much. Nothing else counts them, and the parser alone would take 1 MB."""
+"""Of a head, or of trailers, that have not arrived whole; nginx takes as much. Nothing else counts them, and the parser alone would
+take 1 MB."""
 
 BODY_TIMEOUT_S = 10.0
 """For a whole body: 16 MiB at 13 Mbit/s. Meta itself gives up after five seconds."""
@@ -105,7 +106,7 @@ class Connection(BaseProtocol, asyncio.BufferedProtocol):
         self._request: Request | None = None  # whose body is being read, or whose answer is awaited
         self._chunks: list[bytes] = []
         self._held_bytes = 0
-        self._head_bytes = 0  # of a head that has not arrived whole
+        self._head_bytes = 0  # of a head that has not arrived whole, or of what follows a body's last byte
         self._malformed = False  # what arrives after the requests at hand is not HTTP, or too much of it
         self._awaiting = False  # the service has the body
         self._advancing = False
@@ -155,11 +156,11 @@ class Connection(BaseProtocol, asyncio.BufferedProtocol):
         else:
             if messages:
                 self._requests.extend(messages)
-            elif self._request is None:
-                if not self._head_bytes:
+            elif not early:
+                if self._request is None and not self._head_bytes:
                     self.deadline = monotonic() + HEAD_TIMEOUT_S
                 self._head_bytes += len(data)
-                self._malformed = self._head_bytes > HEAD_BYTES_MAX
+                self._malformed = self._request is None and self._head_bytes > HEAD_BYTES_MAX
         if not self._advancing:
             self._advance()
         if (early and self._awaiting) or len(self._requests) >= PIPELINED_MAX:
@@ -283,13 +284,17 @@ class Connection(BaseProtocol, asyncio.BufferedProtocol):
         chunk = request.read()
         try:
             if chunk:
+                self._head_bytes = 0
                 self._service.hold(len(chunk), self)
                 self._held_bytes += len(chunk)
                 self._chunks.append(chunk)
                 if self._held_bytes > self._service.body_bytes_max:
                     raise BodyTooLarge("the body is too large")
             if not request.is_whole():
+                if self._head_bytes > HEAD_BYTES_MAX:
+                    raise BadRequest("the trailers are too large")
                 return False
+            self._head_bytes = 0
             body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
             self._chunks = []
             self._awaiting = True

@@ -262,6 +262,21 @@ async def test_head_that_is_too_large_is_refused_before_it_is_whole(port: Port, 
         assert await statuses(client, 1) == [b"400"]
 
 
+async def test_trailers_that_are_too_large_are_refused_before_they_are_whole(port: Port) -> None:
+    """They are a head that comes after the body; small ones are read, and the connection is kept."""
+    loop = asyncio.get_running_loop()
+    with port.client() as client:
+        for size in (1000, 2 * HEAD_BYTES_MAX):
+            trailers = "".join(f"X-{number}: {'a' * 1000}\r\n" for number in range(size // 1000))
+            body = f"{len(BODY):x}\r\n{BODY.decode()}\r\n0\r\n".encode()
+            await loop.sock_sendall(client, head("Transfer-Encoding: chunked", signed=BODY) + body)
+            await port.until(lambda: port.intake.bytes_held == len(BODY))
+            await loop.sock_sendall(client, trailers.encode())
+            if size < HEAD_BYTES_MAX:
+                await loop.sock_sendall(client, b"\r\n")
+            assert await statuses(client, 1) == [b"200" if size < HEAD_BYTES_MAX else b"400"]
+
+
 async def test_large_head_in_pieces_is_read(port: Port) -> None:
     """Somebody's proxies may add much; and the next head begins to count anew."""
     lines = [f"X-{number}: {'a' * 4000}" for number in range(HEAD_BYTES_MAX // 4000 - 1)]
