@@ -114,6 +114,7 @@ class Ingest:
             await self._source.end(self._offsets)
 
     async def _look_back(self) -> None:
+        self._source.show_lag(self._offsets)
         left = self._source.left(self._offsets)
         self._progress.tell(left)
         if not self.is_caught_up and left == 0:
@@ -140,7 +141,6 @@ class Ingest:
         self._offsets |= offsets
         self._new += absorbed.events
         self._known += decoded.records - absorbed.events
-        self._source.show_lag(self._offsets)
         if self._feed is not None and absorbed.tail:
             self._feed.add([await self._decoder.decode(record) for record in _chosen(records, absorbed)])
 

@@ -28,7 +28,8 @@ LINGER_S = (
 )
 # Of one partition in one answer: some 1,300 events. There may be one waiting of each of 156 partitions.
 PARTITION_FETCH_BYTES_MAX = 1024 * 1024
-COMMIT_INTERVAL_S = 1.0  # the lag that others see is at most this much older
+COMMIT_INTERVAL_S = 1.0  # the lag that others see is at most this and a batch's linger older
+COMMIT_RETRY_INTERVAL_S = 15.0  # after one that failed: aiokafka logs a refusal for each partition
 METADATA_TIMEOUT_S = 5.0  # in which a stop may have to wait, while Kafka is away
 COORDINATOR_RETRY_INTERVAL_S = 0.2  # a broker that just started loads its groups for a second
 METADATA = "analytics: offsets are in DuckDB; use --rebuild"  # `bridge replay` refuses a group with this
@@ -57,7 +58,8 @@ class Source:
         self._shows_lag = shows_lag
         self._next: dict[TopicPartition, int] = {}
         self._looked_at_s = 0.0
-        self._committed_at_s = 0.0
+        self._commit_after_s = 0.0
+        self._committed: dict[TopicPartition, int] = {}
         self._committing: asyncio.Task[None] | None = None
         self._is_shown = True
         self._spans: dict[TopicPartition, tuple[int, int]] = {}  # what there was to catch up with
@@ -100,30 +102,45 @@ class Source:
         return found
 
     def show_lag(self, offsets: Mapping[TopicPartition, int]) -> None:
-        """Commits offsets to the group, in the background and not every time; that it fails changes no number."""
+        """Commits to the group where partitions are done, in the background; that it fails changes no number.
+
+        To be called again and again, also while nothing comes: not every call commits.
+
+        Args:
+            offsets: Where they are done; what is missing is where it began.
+        """
         now_s = asyncio.get_running_loop().time()
         is_busy = self._committing is not None and not self._committing.done()
-        if not self._shows_lag or is_busy or now_s - self._committed_at_s < COMMIT_INTERVAL_S:
+        if not self._shows_lag or is_busy or now_s < self._commit_after_s:
             return
-        self._committed_at_s = now_s
-        self._committing = asyncio.create_task(self._commit(offsets))
+        done = self._done(offsets)
+        if done == self._committed:
+            return
+        self._commit_after_s = now_s + COMMIT_INTERVAL_S
+        self._committing = asyncio.create_task(self._commit(done))
 
     async def end(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Shows the last offsets."""
         if self._committing is not None:
             await self._committing
-        if self._shows_lag and offsets:
-            await self._commit(offsets)
+        done = self._done(offsets)
+        if self._shows_lag and done != self._committed:
+            await self._commit(done)
 
-    async def _commit(self, offsets: Mapping[TopicPartition, int]) -> None:
-        shown = {place: OffsetAndMetadata(offset, METADATA) for place, offset in offsets.items() if place in self._next}
+    def _done(self, offsets: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
+        return {place: offsets.get(place, begin) for place, (begin, _) in self._spans.items()}
+
+    async def _commit(self, done: dict[TopicPartition, int]) -> None:
+        shown = {place: OffsetAndMetadata(offset, METADATA) for place, offset in done.items()}
         try:
             await asyncio.wait_for(self._consumer.commit(shown), COMMIT_TIMEOUT_S)
+            self._committed = done
             self._is_shown = True
         except (KafkaError, TimeoutError) as error:
             if self._is_shown:  # said once, not every second
                 log.warning("lag_not_shown", reason=type(error).__name__)
             self._is_shown = False
+            self._commit_after_s = asyncio.get_running_loop().time() + COMMIT_RETRY_INTERVAL_S
 
     async def _look_for_partitions(self) -> None:
         # By all metadata, because asking for one missing topic may create it where the broker allows that.
