@@ -39,7 +39,7 @@ _REPORT_TIMEOUT_S = 1.0
 """For a worker to report; Prometheus waits ten seconds for all of them."""
 
 _REPLACE_DELAY_S = 0.5
-"""Before a worker that ended is replaced, so that one that cannot live does not keep a core busy."""
+"""Before a worker that ended or could not be started is replaced, so that one that cannot live does not keep a core busy."""
 
 _POLL_INTERVAL_S = 0.05
 _STOP_MARGIN_S = 5.0
@@ -96,6 +96,11 @@ class Keeper(Serving):
         self._workers: dict[int, tuple[KeeperEnd, asyncio.subprocess.Process]] = {}
         super().__init__(settings)
 
+    @property
+    def ready(self) -> bool:
+        """Whether a delivery that came now would be taken: there must be a worker too."""
+        return bool(self._workers) and super().ready
+
     def entered(self, mode: Mode) -> None:
         """Let all workers see the mode."""
         self._mode.set(mode)
@@ -127,22 +132,37 @@ class Keeper(Serving):
                 process.send_signal(signal.SIGHUP)
 
     async def _keep_worker(self, place: int) -> None:
-        """Run a worker, and another one when it ends, until cancelled."""
+        """Run a worker, and another one when it ends or cannot be started, until cancelled."""
         while True:
+            try:
+                end, process = await self._start_worker()
+            except (OSError, RuntimeError) as error:  # RuntimeError: asyncio got no thread that waits for the process
+                problem = error.strerror if isinstance(error, OSError) else str(error)
+                told = {"error": type(error).__name__, "problem": problem, "tried_again_in_s": _REPLACE_DELAY_S}
+                _log.error("worker_not_started", worker=place, **told)
+            else:
+                self._workers[place] = end, process
+                code = await process.wait()
+                del self._workers[place]
+                _log.error("worker_ended", worker=place, code=code, replaced_in_s=_REPLACE_DELAY_S)
+            await asyncio.sleep(_REPLACE_DELAY_S)
+
+    async def _start_worker(self) -> tuple[KeeperEnd, asyncio.subprocess.Process]:
+        """A worker's process and the way to it; when one cannot be had, or it is cancelled, nothing of the other stays."""
+        async with contextlib.AsyncExitStack() as undoing:
             ours, theirs = socket.socketpair()
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "bridge", *sys.argv[1:], "--worker", f"{theirs.fileno()},{self._memory}"),
-                pass_fds=(theirs.fileno(), self._memory),
-                start_new_session=True,  # Ctrl-C reaches the keeper alone, which ends the workers in order
-            )
-            theirs.close()
+            undoing.callback(ours.close)
+            with theirs:
+                process = await asyncio.create_subprocess_exec(
+                    *(sys.executable, "-m", "bridge", *sys.argv[1:], "--worker", f"{theirs.fileno()},{self._memory}"),
+                    pass_fds=(theirs.fileno(), self._memory),
+                    start_new_session=True,  # Ctrl-C reaches the keeper alone, which ends the workers in order
+                )
+            undoing.push_async_callback(_kill, process)
             end = KeeperEnd(self.intake.take, self.intake.set_aside)
             await connect(end, ours)
-            self._workers[place] = end, process
-            code = await process.wait()
-            del self._workers[place]
-            _log.error("worker_ended", worker=place, code=code, replaced_in_s=_REPLACE_DELAY_S)
-            await asyncio.sleep(_REPLACE_DELAY_S)
+            undoing.pop_all()
+        return end, process
 
     async def _until_all_serve(self, places: list[asyncio.Task[None]]) -> None:
         try:
@@ -164,8 +184,7 @@ class Keeper(Serving):
             try:
                 await asyncio.wait_for(process.wait(), self.drain_s + _STOP_MARGIN_S)
             except TimeoutError:
-                process.kill()
-                await process.wait()
+                await _kill(process)
 
     async def _reports(self) -> list[Report]:
         ends = [end for end, _ in self._workers.values()]
@@ -185,6 +204,12 @@ class Keeper(Serving):
             for section, figure in (("app_secrets", "last_matched_seconds_ago"), ("accounts", "last_event_seconds_ago"))
         }
         return {**own, **latest, "workers": workers}
+
+
+async def _kill(process: asyncio.subprocess.Process) -> None:
+    with contextlib.suppress(ProcessLookupError):  # it has ended by itself
+        process.kill()
+    await process.wait()
 
 
 def _latest(statuses: Iterable[Mapping[str, Any]], section: str, figure: str) -> dict[str, dict[str, int | None]]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import resource
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from bridge.local.kafka import LocalKafka
@@ -48,6 +51,21 @@ def worker_pids(serving: Serving) -> set[int]:
     return set(map(int, children.split()))
 
 
+async def until_both_serve(serving: Serving) -> None:
+    """Waits until two workers take deliveries."""
+    async with asyncio.timeout(DEADLINE_S):
+        while [worker["ready"] for worker in (await serving.status())["workers"]] != [True, True]:  # noqa: ASYNC110 - as in `until`
+            await asyncio.sleep(POLL_INTERVAL_S)
+
+
+def not_started(serving: Serving) -> set[tuple[int, str]]:
+    """The workers that the keeper could not start, and the errors' types."""
+    lines = [
+        line for line in serving.process.stderr.splitlines() if "worker_not_started" in line and line.endswith("}")
+    ]
+    return {(line["worker"], line["error"]) for line in map(json.loads, lines)}
+
+
 async def test_deliveries_over_many_connections_are_published_and_counted_once(street: Street) -> None:
     """Each delivery is one record, whichever worker took it; metrics of all workers add up, and both took some."""
     bodies = [notification(message(f"m{number}")) for number in range(64)]
@@ -70,11 +88,30 @@ async def test_worker_that_is_killed_is_replaced(street: Street) -> None:
     before = worker_pids(street.serving)
     os.kill(min(before), signal.SIGKILL)
     await until(lambda: len(worker_pids(street.serving) - before) == 1, "another worker")
-    async with asyncio.timeout(DEADLINE_S):
-        while [worker["ready"] for worker in (await street.serving.status())["workers"]] != [True, True]:  # noqa: ASYNC110 - as in `until`
-            await asyncio.sleep(POLL_INTERVAL_S)
+    await until_both_serve(street.serving)
     delivery_ids = [await street.serving.accepted(notification(message(f"after-{number}"))) for number in range(8)]
     assert {record.delivery_id for record in await street.reader.new()} == set(delivery_ids)
+
+
+async def test_workers_that_cannot_be_started_are_tried_again(street: Street) -> None:
+    """A keeper that is out of descriptors is not ready without its workers, says why, and has both again when it may."""
+    serving = street.serving
+    pid = serving.process.pid
+    soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    url = f"http://127.0.0.1:{serving.environment['BRIDGE_MANAGEMENT_PORT']}/readyz"
+    async with aiohttp.ClientSession() as session:  # one connection: no other could be accepted meanwhile
+        async with session.get(url) as answer:
+            assert (answer.status, await answer.text()) == (200, "ready\n")
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, hard))
+        for worker in worker_pids(serving):
+            os.kill(worker, signal.SIGKILL)
+        await until(lambda: not_started(serving) == {(0, "OSError"), (1, "OSError")}, "an attempt at each worker")
+        async with session.get(url) as answer:
+            assert (answer.status, await answer.text()) == (503, "not ready\n")
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
+    await until_both_serve(serving)
+    await serving.until_ready()
+    await serving.accepted(notification(message("after")))
 
 
 async def test_keeper_that_is_killed_takes_its_workers_along(street: Street) -> None:
