@@ -11,6 +11,7 @@ from typing import NoReturn
 import click
 
 from bridge import commands
+from bridge.commands import _output
 from bridge.errors import BridgeError
 
 _FAILED, _INTERRUPTED = 1, 130
@@ -57,6 +58,10 @@ def main() -> NoReturn:
         sys.exit(_FAILED)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(_INTERRUPTED)
+    except OSError as error:  # a reader that has gone is click's: it ends without a word
+        click.echo(f"bridge: {_output.told(error)}", err=True)
+        _output.let_go()
+        sys.exit(_FAILED)
 
 
 if __name__ == "__main__":

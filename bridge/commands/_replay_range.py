@@ -151,7 +151,7 @@ def command(env_file: Path | None, /, **options: Any) -> None:  # noqa: ANN401 -
     begun: list[str] = []
     try:
         outcome = run(env_file, lambda settings: _replay(settings, request, begun))
-    except (KeyboardInterrupt, BridgeError):
+    except (KeyboardInterrupt, BridgeError, OSError):
         for replay_id in begun:
             click.echo(f"not finished; the same command with --id {replay_id} goes on where it stopped", err=True)
         raise

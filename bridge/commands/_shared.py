@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import click
 from aiokafka.errors import KafkaError
 
+from bridge.commands._output import of_the_output
 from bridge.errors import Misconfigured
 from bridge.settings import KafkaSettings, load
 
@@ -49,6 +50,7 @@ def run(env_file: Path | None, work: Callable[[KafkaSettings], Coroutine[Any, An
 
     Raises:
         Misconfigured: a setting is wrong, or Kafka cannot be reached or refuses; one line says which.
+        OSError: the output, or a file, cannot be written.
     """
     settings, _ = load(KafkaSettings, env_file)
     logging.getLogger("aiokafka").addHandler(logging.NullHandler())  # its words would stand beside our one line
@@ -57,6 +59,8 @@ def run(env_file: Path | None, work: Callable[[KafkaSettings], Coroutine[Any, An
     except BrokenPipeError:
         raise  # whoever read our output has gone; click ends quietly
     except (KafkaError, OSError) as error:
+        if isinstance(error, OSError) and (error.filename is not None or of_the_output(error)):
+            raise  # Kafka has no part in it
         servers, kind = settings.kafka_bootstrap_servers, type(error).__name__
         if isinstance(error, KafkaError) and not error.retriable:
             raise Misconfigured(f"Kafka at {servers} refuses ({kind}): see what its user may do") from None

@@ -13,6 +13,7 @@ import click
 
 from bridge.adapters import past
 from bridge.commands._progress import Progress
+from bridge.commands._output import writing
 from bridge.commands._shared import output_option, run
 from bridge.commands.drift import SINCE, since
 from bridge.errors import Misconfigured, Unreadable
@@ -76,24 +77,26 @@ def command(
 
     Example: bridge record --field messages --since 2h --to samples && bridge send samples/*
     """
-    if folder.is_dir() and any(folder.iterdir()):
-        raise Misconfigured(f"{folder} is not empty: name another folder")
+    with writing(folder):
+        if folder.is_dir() and any(folder.iterdir()):
+            raise Misconfigured(f"{folder} is not empty: name another folder")
 
     async def work(settings: KafkaSettings) -> list[Sample]:
         return await _events(settings, fields or WEBHOOK_FIELDS, since_ms, account=account, count=count)
 
     samples = [Sample(Path(file.name).stem, file.read()) for file in files] if files else run(env_file, work)
     redactor = Redactor(secrets.token_bytes(_KEY_BYTES), keep_names=keep_names)
-    folder.mkdir(parents=True, exist_ok=True)
     written = unreadable = 0
-    for sample in samples:
-        try:
-            body = redactor.redact(sample.body)
-        except Unreadable:
-            unreadable += 1
-            continue
-        written += 1
-        (folder / f"{written:06d}-{sample.name}.json").write_bytes(body)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for sample in samples:
+            try:
+                body = redactor.redact(sample.body)
+            except Unreadable:
+                unreadable += 1
+                continue
+            written += 1
+            (folder / f"{written:06d}-{sample.name}.json").write_bytes(body)
     if output == "json":
         click.echo(json.dumps({"folder": str(folder), "written": written, "unreadable": unreadable}))
         return

@@ -13,6 +13,7 @@ import fastavro
 
 from bridge import proposal, schemas
 from bridge.adapters.registry import Registry, SchemaRefused
+from bridge.commands._output import writing
 from bridge.commands._shared import output_option, printable, run, table, utc
 from bridge.commands.drift import SINCE, look, since
 from bridge.encoding import Encoder, Schema
@@ -147,7 +148,8 @@ def propose(env_file: Path | None, *, webhook_field: str, since_ms: int, folder:
         text = json.dumps(schema, indent=2, ensure_ascii=False)
         file = f"instagram_bridge.{schema['name']}.avsc"
         if folder is not None:
-            (folder / file).write_text(text + "\n", "utf-8")
+            with writing(folder / file):
+                (folder / file).write_text(text + "\n", "utf-8")
             click.echo(f"written: {folder / file}", err=True)
         elif field == webhook_field:
             click.echo(text)

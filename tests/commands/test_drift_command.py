@@ -101,6 +101,13 @@ async def test_proposal_is_written_and_taken_by_a_registry_that_wants_full_compa
         with pytest.raises(OSError, match="409"):
             await asyncio.to_thread(ask, registry, path, {"schema": json.dumps(less)})
 
+    (tmp_path / "taken" / "instagram_bridge.Messages.avsc").mkdir(parents=True)
+    refused = await run("schemas", "propose", "messages", "--since", SINCE_BEGIN, "--to", "taken")
+    assert (refused.exit_code, refused.stderr.splitlines()[-1]) == (
+        1,
+        "bridge: taken/instagram_bridge.Messages.avsc cannot be written (Is a directory): name another folder",
+    )
+
     shown = await run("schemas", "propose", "messages", "--since", SINCE_BEGIN)
     assert shown.stdout == (tmp_path / "next/instagram_bridge.Messages.avsc").read_text("utf-8")
     assert "instagram_bridge.Standby.avsc" in shown.stderr
