@@ -165,9 +165,10 @@ class Keeper(Serving):
         return end, process
 
     async def _until_all_serve(self, places: list[asyncio.Task[None]]) -> None:
+        """Wait for that, or until it is to stop: a service manager waits no longer for an end than this does for a start."""
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
-                while True:
+                while not self.stop.is_set():
                     reports = await self._reports()
                     if len(reports) == len(places) and all(report.serving for report in reports):
                         return

@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from bridge.adapters.keeper import Report, WorkerEnd, connect
 from bridge.settings import Settings
-from bridge.workers import Keeper
+from bridge.workers import START_TIMEOUT_S, Keeper
 from tests.processes import until
 
 PAUSE_S = 0.5
@@ -241,3 +241,17 @@ async def test_worker_that_is_being_started_when_the_keeper_gives_up_is_ended(
         await beginning
     assert [process.ended.is_set() for process in machine.spawned] == [True, True]
     await until_all_closed(before)
+
+
+async def test_stop_while_workers_cannot_be_started_does_not_wait_for_them(keeper: Keeper, machine: Machine) -> None:
+    """A service manager's patience is as long as the keeper's with its workers."""
+    machine.refusal = NO_PROCESS
+    front = keeper.front()
+    beginning = asyncio.create_task(front.__aenter__())
+    await machine.until_tried(2)
+    assert not beginning.done()
+    keeper.stop.set()
+    async with asyncio.timeout(START_TIMEOUT_S / 2):
+        await beginning
+    await front.__aexit__(None, None, None)
+    assert not keeper.ready
