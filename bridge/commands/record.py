@@ -12,8 +12,8 @@ from typing import IO, NamedTuple
 import click
 
 from bridge.adapters import past
-from bridge.commands._progress import Progress
 from bridge.commands._output import writing
+from bridge.commands._progress import Progress
 from bridge.commands._shared import output_option, run
 from bridge.commands.drift import SINCE, since
 from bridge.errors import Misconfigured, Unreadable

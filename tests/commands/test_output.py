@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -40,23 +40,27 @@ def into(environment: Mapping[str, str], tmp_path: Path) -> Into:
     return to_the_end
 
 
+@pytest.fixture
+def full() -> Iterator[int]:
+    """A disk without any space left."""
+    with Path("/dev/full").open("wb") as file:
+        yield file.fileno()
+
+
 @pytest.mark.parametrize("arguments", [("--help",), ("settings",), ("settings", "--output", "json")])
-async def test_output_on_a_full_disk_is_told_in_one_line(into: Into, arguments: tuple[str, ...]) -> None:
+async def test_output_on_a_full_disk_is_told_in_one_line(into: Into, full: int, arguments: tuple[str, ...]) -> None:
     """Exit code 1, and the disk's own reason."""
-    with Path("/dev/full").open("wb") as full:
-        told = await into(full.fileno(), *arguments)
-    assert told == (1, ["bridge: cannot write the output (No space left on device)"])
+    assert await into(full, *arguments) == (1, ["bridge: cannot write the output (No space left on device)"])
 
 
 async def test_output_on_a_full_disk_amid_the_work_with_kafka_is_not_called_kafkas(
-    run: Run, into: Into, kafka: Broker, topic_prefix: str
+    *, run: Run, into: Into, full: int, kafka: Broker, topic_prefix: str
 ) -> None:
     """`tail` prints while it reads: what failed stands after the line that it begins with; `topics list` reads first."""
     assert (await run("topics", "apply", TOPIC_RETENTION_MS=RETENTION_MS)).exit_code == 0
     await produce(kafka, walked(topic_prefix, notification(message("Hello"))))
-    with Path("/dev/full").open("wb") as full:
-        exit_code, [begun, *stderr] = await into(full.fileno(), "tail", "--since", SINCE_BEGIN, "--count", "1")
-        listed = await into(full.fileno(), "topics", "list")
+    exit_code, [begun, *stderr] = await into(full, "tail", "--since", SINCE_BEGIN, "--count", "1")
+    listed = await into(full, "topics", "list")
     assert begun.startswith("tail: ")
     assert (exit_code, stderr) == listed == (1, ["bridge: cannot write the output (No space left on device)"])
 
