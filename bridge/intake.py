@@ -78,7 +78,8 @@ class Publisher(Protocol):
     def publish(self, records: Sequence[Record], received_at: int, settled: Callable[[Refused | None], None]) -> None:
         """Take records, in order; call ``settled`` with None when all are acknowledged, or with why they are not.
 
-        When it is called with an error the producer that held the records is closed: none of them arrives later.
+        When it is called with an error the producer that held the records is closed: nothing of them is sent later. What was on its
+        way may still arrive, as a copy.
         """
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
 from io import BytesIO
 from typing import Self
 
@@ -36,6 +36,9 @@ _SEQUENCES = 2**31
 
 Place = tuple[str, int]
 """A topic and a partition."""
+
+_Outcomes = Sequence[tuple[Place, type[KafkaError]]]
+"""What became of the batches of one request, by their places."""
 
 # A record batch up to its first record. Offset, how many bytes follow, the leader's epoch, the format, the checksum; and what that is
 # of: attributes, last offset, first and last time, producer, epoch, sequence, how many records; and these.
@@ -136,7 +139,7 @@ class Sender:
         while True:
             leaders = await self._leaders(unsent)
             requests = (self._ask(leader, places, unsent) for leader, places in leaders.items() if leader >= 0)
-            asked = await asyncio.gather(*requests) if len(leaders) > 1 else [await request for request in requests]
+            asked = await _all_of(requests) if len(leaders) > 1 else [await request for request in requests]
             problems = set()
             for place, error in (answer for answers in asked for answer in answers):
                 if error in {NoError, DuplicateSequenceNumber}:  # the second: an earlier try did arrive
@@ -171,9 +174,7 @@ class Sender:
             leaders.setdefault(leader, []).append(place)
         return leaders
 
-    async def _ask(
-        self, leader: int, places: Sequence[Place], unsent: Mapping[Place, bytearray]
-    ) -> Sequence[tuple[Place, type[KafkaError]]]:
+    async def _ask(self, leader: int, places: Sequence[Place], unsent: Mapping[Place, bytearray]) -> _Outcomes:
         """Send one request; what became of each place, of all of them when there was no answer."""
         try:
             answer = await self._client.send(
@@ -182,6 +183,16 @@ class Sender:
         except KafkaError as error:
             return [(place, type(error)) for place in places]
         return [(place, for_code(code)) for place, code in answer.codes.items()]
+
+
+async def _all_of(requests: Iterable[Coroutine[None, None, _Outcomes]]) -> list[_Outcomes]:
+    """What became of each; what is no answer is raised when the last of them is over, so that none sends afterwards."""
+    outcomes = []
+    for outcome in await asyncio.gather(*requests, return_exceptions=True):
+        if isinstance(outcome, BaseException):
+            raise outcome
+        outcomes.append(outcome)
+    return outcomes
 
 
 _INT16, _INT32 = struct.Struct(">h"), struct.Struct(">i")

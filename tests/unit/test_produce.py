@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from io import BytesIO
 from types import SimpleNamespace
@@ -185,3 +186,25 @@ async def test_request_that_failed_for_one_leader_does_not_hide_the_answers_of_a
     await Sender(cluster, 1000).send({A: [batch(b"1")], B: [batch(b"2")]})
     assert asked == [1, 2, 2]
     assert set(cluster.sent[-1]) == {B}
+
+
+async def test_leader_that_fails_oddly_leaves_no_other_that_sends_later() -> None:
+    """Who is told of a failure may spool what the flush held; a request that is still connecting is over before that."""
+    cluster, connected = Cluster({B: 0}), asyncio.Event()
+    cluster.cluster = SimpleNamespace(leader_for_partition=lambda place: place.partition + 1)
+
+    async def send(node: int, request: _Produce) -> _Answer:
+        if node == 1:
+            raise ValueError("no answer of Kafka's")
+        await connected.wait()
+        return await Cluster.send(cluster, 1, request)
+
+    cluster.send = send  # type: ignore[method-assign] # as above
+    sending = asyncio.create_task(Sender(cluster, 1000).send({A: [batch(b"1")], B: [batch(b"2")]}))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not sending.done()
+    connected.set()
+    with pytest.raises(ValueError, match="no answer"):
+        await sending
+    assert len(cluster.sent) == 1
