@@ -17,6 +17,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from prometheus_client.parser import text_string_to_metric_families
 
+from bridge.errors import BridgeError
 from bridge.local.choice import DOCKER
 from bridge.local.meta.signing import SIGNATURE_HEADER, signature
 from bridge.local.stack import Options, Stack, running
@@ -86,6 +87,7 @@ async def _dev(options: Options) -> None:
             asked_to_stop = True
             this_task.cancel()
 
+    failure: Exception | None = None
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop)
@@ -99,6 +101,10 @@ async def _dev(options: Options) -> None:
     except* asyncio.CancelledError:
         if not asked_to_stop:
             raise
+    except* BridgeError as group:  # parts that fail together have one cause: the first says it
+        failure = group.exceptions[0]
+    if failure:
+        raise failure  # by itself, for main to say it in one line
     click.echo(f"stopped; {options.data}/ keeps the data, the secrets and the logs")
 
 
@@ -169,21 +175,25 @@ async def _show_figures(stack: Stack) -> None:
     interval_s = _TERMINAL_INTERVAL_S if terminal else _LOG_INTERVAL_S
     before, then = {"deliveries": 0.0, "records": 0.0}, time.monotonic()
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=interval_s)) as session:
-        while True:
-            await asyncio.sleep(interval_s)
-            try:
-                counts, lag = await _counts(session, stack), await _lag(stack.bootstrap_servers)
-            except (aiohttp.ClientError, KafkaError, OSError) as error:
-                line = f"no figures ({type(error).__name__})"
-            else:
-                now = time.monotonic()
-                rates = {name: (counts[name] - before[name]) / (now - then) for name in before}
-                before, then = {name: counts[name] for name in before}, now
-                line = (
-                    f"{rates['deliveries']:.1f} deliveries/s  {rates['records']:.1f} events/s  "
-                    f"{counts['records']:.0f} events in all  lag {lag}  spool {counts['spool_deliveries']:.0f}"
-                )
-            click.echo(f"\r\x1b[K  {line}" if terminal else line, nl=not terminal)
+        try:
+            while True:
+                await asyncio.sleep(interval_s)
+                try:
+                    counts, lag = await _counts(session, stack), await _lag(stack.bootstrap_servers)
+                except (aiohttp.ClientError, KafkaError, OSError) as error:
+                    line = f"no figures ({type(error).__name__})"
+                else:
+                    now = time.monotonic()
+                    rates = {name: (counts[name] - before[name]) / (now - then) for name in before}
+                    before, then = {name: counts[name] for name in before}, now
+                    line = (
+                        f"{rates['deliveries']:.1f} deliveries/s  {rates['records']:.1f} events/s  "
+                        f"{counts['records']:.0f} events in all  lag {lag}  spool {counts['spool_deliveries']:.0f}"
+                    )
+                click.echo(f"\r\x1b[K  {line}" if terminal else line, nl=not terminal)
+        finally:
+            if terminal:
+                click.echo()  # what comes after it begins a line of its own
 
 
 async def _counts(session: aiohttp.ClientSession, stack: Stack) -> dict[str, float]:

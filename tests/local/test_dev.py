@@ -1,0 +1,61 @@
+"""`bridge dev` as a person meets it: what it says when a part ends."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from bridge.local.jvm import free_port
+from tests.processes import Process
+
+READY = "Ctrl-C stops everything."
+READY_DEADLINE_S = 180  # a broker, a registry and five programs, one after another, on a busy machine
+EXIT_FAILED = 1
+
+
+@contextlib.asynccontextmanager
+async def dev(folder: Path, *arguments: str) -> AsyncIterator[Process]:
+    """`bridge dev` in a folder, with everything up; its data are in `data`."""
+    process = await Process.begin(
+        *("-m", "bridge", "dev", "--data", "data", "--port", str(free_port()), *arguments), folder=folder
+    )
+    try:
+        await process.until_printed(READY, READY_DEADLINE_S)
+        yield process
+    finally:
+        await process.end(signal.SIGINT)
+
+
+@pytest.fixture(scope="module")
+async def plain(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Path, Process]]:
+    """A folder that plain `bridge dev` runs over."""
+    folder = tmp_path_factory.mktemp("plain")
+    async with dev(folder, "--no-traffic") as process:
+        yield folder, process
+
+
+def child(parent: int, module: str) -> int:
+    """The process id of a part of this `bridge dev` (proc(5): the fourth word of stat is the parent)."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # ended since it was listed
+            words = (process / "cmdline").read_bytes().split(b"\0")
+            if module.encode() in words and int((process / "stat").read_text().rpartition(")")[2].split()[1]) == parent:
+                return int(process.name)
+    raise AssertionError(f"{parent} has no child {module}")
+
+
+async def test_part_that_is_killed_ends_everything_with_one_line(plain: tuple[Path, Process]) -> None:
+    """Which part, how, and where its log is: no traceback, and exit code 1."""
+    process = plain[1]
+    os.kill(child(process.pid, "consumers.analytics"), signal.SIGKILL)
+    assert await process.end() == EXIT_FAILED
+    *steps, last = process.stderr.splitlines()
+    assert last.startswith(f"bridge: analytics ended with {-signal.SIGKILL}: ")
+    assert last.endswith("analytics.log)")
+    assert not [step for step in steps if step.startswith(("bridge:", " ", "Traceback"))], process.stderr
+    assert "stopped" not in process.stdout
