@@ -49,10 +49,11 @@ _STALL_TIMEOUT_S = BODY_TIMEOUT_S + 5.0
 
 _CERTIFICATE_WARN_DAYS, _DAY_S = 14, 86_400
 _OK, _UNAUTHORIZED, _FORBIDDEN, _TOO_SLOW, _TOO_LARGE = 200, 401, 403, 408, 413
+_ANOTHER_PATH = f"the path should be {PATH}"
 _REMEDIES = {
     401: "give both sides the same app secret; look for a proxy that rewrites bodies",
     403: "give both sides the same verify token; look for a firewall that asks browsers for more",
-    404: f"the path should be {PATH}",
+    404: _ANOTHER_PATH,
     413: "raise the limit of the proxy before the bridge (nginx: client_max_body_size)",
     415: "look for a proxy that compresses",
     502: "start the bridge, or correct where the proxy looks for it",
@@ -66,16 +67,10 @@ class _Answer(NamedTuple):
     body: bytes
     seconds: float
 
-    @property
-    def remedy(self) -> str:
-        return _REMEDIES.get(self.status, "see what answers there: Meta follows no redirect and needs a 200")
-
 
 async def public(address: str, settings: Settings) -> AsyncIterator[Finding]:
-    """Everything that Meta would do to a URL, and what it must not be able to."""
+    """Everything that Meta would do to a URL, as it is written, and what it must not be able to."""
     url = URL(address)
-    if url.path in ("", "/"):
-        url = url.with_path(PATH)
     reached = True
     for finding in [await _name(url), await _tls(url)]:
         yield finding
@@ -152,6 +147,11 @@ class _Asking:
     def __init__(self, session: aiohttp.ClientSession, url: URL) -> None:
         self._session = session
         self._url = url
+        self._pathless = url.path == "/"  # a site's first page answers there, in whatever way
+
+    def _remedy(self, answer: _Answer) -> str:
+        unknown = "see what answers there: Meta follows no redirect and needs a 200"
+        return _REMEDIES.get(answer.status, _ANOTHER_PATH if self._pathless else unknown)
 
     async def all(self, settings: Settings, app_secrets: tuple[AppSecret, ...]) -> AsyncIterator[Finding]:
         token = settings.verify_token.get_secret_value()
@@ -159,7 +159,7 @@ class _Asking:
         asked = await self._verify(token, challenge)
         right = asked.status == _OK and asked.body == challenge.encode()
         found = f"{asked.status}{'' if asked.status != _OK or right else ', and not the challenge'}"
-        yield Finding("verification", "ok" if right else "fail", found, "" if right else asked.remedy)
+        yield Finding("verification", "ok" if right else "fail", found, "" if right else self._remedy(asked))
         wrong = await self._verify(f"{token}-not", challenge)
         refused = wrong.status == _FORBIDDEN
         yield Finding(
@@ -179,12 +179,11 @@ class _Asking:
     async def _signed(self, name: str, body: bytes, secret: AppSecret) -> Finding:
         answer = await self._post(body, _signature(body, secret))
         if answer.status != _OK:
-            return Finding(name, "fail", f"{answer.status}", answer.remedy)
+            return Finding(name, "fail", f"{answer.status}", self._remedy(answer))
         by = answer.headers.get("X-Acknowledged-By")
         if by is None:
-            return Finding(
-                name, "fail", "200, but not from a bridge: X-Acknowledged-By is missing", "see what answers there"
-            )
+            found = "200, but not from a bridge: X-Acknowledged-By is missing"
+            return Finding(name, "fail", found, _ANOTHER_PATH if self._pathless else "see what answers there")
         found = f"200 in {1000 * answer.seconds:.0f} ms, published nothing: acknowledged by {by}"
         if answer.seconds > _META_PATIENCE_S:
             return Finding(name, "fail", found, f"Meta waits {_META_PATIENCE_S:g} s: see the proxy")

@@ -224,9 +224,11 @@ async def test_doctor_as_meta_passes_a_bridge_and_publishes_nothing(
     assert (await call("topics", "apply", TOPIC_PARTITIONS=environment["BRIDGE_TOPIC_PARTITIONS"])).exit_code == 0
     async with begun(tmp_path, environment) as serving:
         await serving.until_ready()
-        url = f"http://127.0.0.1:{serving.port}"
+        root = f"http://127.0.0.1:{serving.port}"
+        url = f"{root}/webhooks/instagram"
         right = await call("doctor", "--as-meta", url, "--output", "json", **SECRETS)
-        wrong = await call("doctor", "--as-meta", f"{url}/webhooks/facebook", "--output", "json", **SECRETS)
+        wrong = await call("doctor", "--as-meta", f"{root}/webhooks/facebook", "--output", "json", **SECRETS)
+        bare = [await call("doctor", "--as-meta", f"{root}{end}", "--output", "json", **SECRETS) for end in ("", "/")]
         other = {"APP_SECRETS": "f" * 32, "VERIFY_TOKEN": f"{VERIFY_TOKEN}-of-another"}
         stranger = await call("doctor", "--as-meta", url, "--output", "json", **other)
         reader = Reader(kafka.bootstrap_servers, topic_prefix)
@@ -245,7 +247,9 @@ async def test_doctor_as_meta_passes_a_bridge_and_publishes_nothing(
     }
     assert "acknowledged by none" in found["signed by main"][0][1]
     assert found["stalled"][0][1].startswith("408 ")
-    assert "/webhooks/instagram" in failed(wrong)["signed by main"]
+    for elsewhere in (wrong, *bare):  # Meta with that URL gets 404 too
+        told = failed(elsewhere)
+        assert told["verification"] == told["signed by main"] == "404: the path should be /webhooks/instagram"
     assert failed(stranger).keys() >= {"verification", "signed by secret-1"}
     assert "app secret" in failed(stranger)["signed by secret-1"]
 
@@ -320,7 +324,11 @@ async def test_doctor_as_meta_does_not_pass_what_is_no_bridge(
     started = time.monotonic()
     async with answering(200, "fine") as url:
         fooled = failed(await call_without_kafka("doctor", "--as-meta", url, "--output", "json", **SECRETS))
+        site = url.removesuffix("/webhooks/instagram")
+        pathless = failed(await call_without_kafka("doctor", "--as-meta", site, "--output", "json", **SECRETS))
     assert fooled.keys() >= {"verification", "wrong verify token", "signed by main", "tampered"}
+    for check in ("verification", "signed by main"):
+        assert "the path should be /webhooks/instagram" in pathless[check], "whatever the site's first page answers"
     authority = Authority(tmp_path, "authority")
     certificate, key = authority.vouch("server", alternative_name="IP:127.0.0.1")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
