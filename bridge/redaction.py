@@ -62,7 +62,7 @@ _FREE_FORM = frozenset({"elements", "subtitle", "image_url", "buttons", "price"}
 """Of templates and products, whose objects have no schema (Messenger Platform, "Generic template"; Meta's Instagram examples)."""
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}", re.ASCII)
-_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|-?[0-9][0-9.eE+-]*|[{}\[\],:]|[a-z]+|[ \t\n\r]+', re.ASCII | re.DOTALL)
+_TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"|-?[0-9][0-9.eE+-]*|[{}\[\],:]|[a-z]+|[ \t\n\r]+', re.ASCII | re.DOTALL)
 _UNIT = re.compile(
     r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[0-9a-fA-F]{4}|\\.|.", re.ASCII | re.DOTALL
 )
