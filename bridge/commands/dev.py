@@ -115,6 +115,9 @@ def _tell(step: str) -> None:
 def _introduction(stack: Stack, options: Options) -> str:
     """What runs where, and a delivery to paste."""
     moved = "" if f":{options.port}/" in stack.ingress else f"  (port {options.port} is taken)"
+    reach = {"BRIDGE_KAFKA_BOOTSTRAP_SERVERS": stack.bootstrap_servers}
+    if stack.registry_url:
+        reach["BRIDGE_SCHEMA_REGISTRY_URL"] = stack.registry_url
     body = json.dumps(
         {
             "object": "instagram",
@@ -154,7 +157,7 @@ def _introduction(stack: Stack, options: Options) -> str:
         f"  -H '{SIGNATURE_HEADER}: {signature(body.encode(), stack.app_secret)}' \\",
         f"  -d '{body}'",
         "",
-        f"  Or watch the topics:  BRIDGE_KAFKA_BOOTSTRAP_SERVERS={stack.bootstrap_servers} {_this_command()} tail",
+        f"  Or watch the topics:  {' '.join(f'{name}={value}' for name, value in reach.items())} {_this_command()} tail",
         "",
         "  Ctrl-C stops everything.",
         "",

@@ -70,6 +70,7 @@ class Stack(msgspec.Struct, frozen=True):
         children: our programs; any of them ending is a failure.
         app_secret: the secret that deliveries are signed with.
         bootstrap_servers: the broker.
+        registry_url: the registry; None without one.
     """
 
     ingress: str
@@ -82,6 +83,7 @@ class Stack(msgspec.Struct, frozen=True):
     app_secret: str
     verify_token: str
     bootstrap_servers: str
+    registry_url: str | None
 
 
 @contextlib.asynccontextmanager
@@ -113,6 +115,7 @@ async def running(options: Options, tell: Callable[[str], None]) -> AsyncIterato
             app_secret=_kept_secret(data / "app-secret"),
             verify_token=_kept_secret(data / "verify-token"),
             bootstrap_servers=reach["KAFKA_BOOTSTRAP_SERVERS"],
+            registry_url=reach.get("SCHEMA_REGISTRY_URL"),
         )
         bridge = {f"BRIDGE_{name}": value for name, value in reach.items()} | {
             "BRIDGE_APP_SECRETS": f"dev={stack.app_secret}",

@@ -1,10 +1,13 @@
-"""`bridge dev` as a person meets it: what it says when a part ends."""
+"""`bridge dev` as a person meets it: what it says when a part ends, what it prints to paste."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import json
 import os
 import signal
+import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -16,6 +19,7 @@ from tests.processes import Process
 READY = "Ctrl-C stops everything."
 READY_DEADLINE_S = 180  # a broker, a registry and five programs, one after another, on a busy machine
 EXIT_FAILED = 1
+WATCH = "Or watch the topics:"
 
 
 @contextlib.asynccontextmanager
@@ -39,6 +43,14 @@ async def plain(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple
         yield folder, process
 
 
+@pytest.fixture(scope="module")
+async def registered(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Path, Process]]:
+    """A folder that `bridge dev --registry` runs over, with traffic."""
+    folder = tmp_path_factory.mktemp("registered")
+    async with dev(folder, "--registry") as process:
+        yield folder, process
+
+
 def child(parent: int, module: str) -> int:
     """The process id of a part of this `bridge dev` (proc(5): the fourth word of stat is the parent)."""
     for process in Path("/proc").glob("[0-9]*"):
@@ -47,6 +59,15 @@ def child(parent: int, module: str) -> int:
             if module.encode() in words and int((process / "stat").read_text().rpartition(")")[2].split()[1]) == parent:
                 return int(process.name)
     raise AssertionError(f"{parent} has no child {module}")
+
+
+async def test_registry_the_printed_command_reads_the_topics(registered: tuple[Path, Process]) -> None:
+    """What `bridge dev --registry` prints for watching the topics can be pasted: it finds the schemas."""
+    folder, process = registered
+    (line,) = [line for line in process.stdout.splitlines() if WATCH in line]
+    command = f"{line.partition(WATCH)[2]} messages --since 10m --count 1 --output json"
+    said = await asyncio.to_thread(subprocess.check_output, ["bash", "-ec", command], cwd=folder)
+    assert json.loads(said)["value"]["event_id"]
 
 
 async def test_part_that_is_killed_ends_everything_with_one_line(plain: tuple[Path, Process]) -> None:
