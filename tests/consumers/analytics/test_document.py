@@ -7,7 +7,6 @@ import pytest
 from consumers.analytics import measures
 from consumers.analytics.settings import Settings
 from consumers.analytics.store import Store
-from consumers.settings import ConsumerSettings
 from tests.docs.markdown import ROOT, fences, rows
 
 DOCUMENT = ROOT / "docs/analytics.md"
@@ -20,13 +19,13 @@ def test_query_of_the_document_runs_and_finds_something(store: Store, query: str
 
 
 def test_settings_of_the_document_are_those_of_the_code() -> None:
-    """Analytics' own, with their defaults."""
-    own = (Settings.model_fields.keys() - ConsumerSettings.model_fields.keys()) | {"group_id"}
-    defaults = {name: Settings.model_fields[name].default for name in own}
+    """All of them, with their defaults."""
+    defaults = {name: field.default for name, field in Settings.model_fields.items()}
     shown = {Settings.variable(name): "unset" if value is None else f"{value}" for name, value in defaults.items()}
     written = {name: default for name, default, _ in rows(DOCUMENT, "| setting | default | is |")}
     assert written == shown | {
-        "ANALYTICS_SNAPSHOT": Settings.model_construct(database=defaults["database"]).snapshot_path.name
+        "ANALYTICS_TRACING": "false",
+        "ANALYTICS_SNAPSHOT": Settings.model_construct(database=defaults["database"]).snapshot_path.name,
     }
 
 

@@ -9,7 +9,7 @@ from consumers.auto_reply.__main__ import GAUGES
 from consumers.auto_reply.figures import Figures
 from consumers.auto_reply.settings import Settings
 from consumers.settings import ConsumerSettings
-from tests.docs.markdown import ROOT, rows
+from tests.docs.markdown import ROOT, rows, text
 
 PAGE = ROOT / "docs/how-to/answer.md"
 
@@ -23,6 +23,12 @@ def test_settings_of_the_page_are_those_of_the_code() -> None:
         shown = "required" if field.is_required() else "unset" if default is None else str(default)
         wanted[Settings.variable(name)] = shown.lower() if isinstance(default, bool) else shown
     assert {name: default for name, default, _ in rows(PAGE, "| setting | default | what it is |")} == wanted
+
+
+def test_settings_of_every_consumer_are_named_on_the_page() -> None:
+    """Each with auto_reply's prefix, as it is typed."""
+    named = set(re.findall(r"\bAUTO_REPLY_[A-Z_]+", text(PAGE)))
+    assert {Settings.variable(name) for name in ConsumerSettings.model_fields} <= named
 
 
 def test_metrics_of_the_page_are_those_of_the_code() -> None:
