@@ -61,7 +61,7 @@ def command(
     That is a real Kafka with its topics, the ingress, both sample consumers, the live page, and a stand-in for Meta that
     sends signed traffic, takes the answers and sends their echoes. The data folder keeps what they wrote.
 
-    Example: bridge dev --registry --rate 50
+    Example: bridge dev --registry --data .data-registry --rate 50
     """
     if docker and kafka:
         raise click.UsageError("--docker and --kafka exclude each other: choose one broker")

@@ -16,6 +16,7 @@ from bridge.errors import Misconfigured
 from bridge.local.child import Child
 from bridge.local.choice import DOCKER, choose_kafka, choose_registry
 from bridge.local.jvm import free_port, is_free
+from bridge.local.kafka import DATA
 from bridge.local.service import Service
 
 READY_DEADLINE_S = 60.0
@@ -24,6 +25,9 @@ READY_DEADLINE_S = 60.0
 _POLL_INTERVAL_S = 0.05
 _REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=2)
 _OWNER_ONLY = 0o600
+_VALUES = {True: "confluent", False: "single-object"}
+"""How values are written with a registry and without, in the words of a data folder's marker."""
+_SCHEMAS = "schemas.mv.db"  # what the packaged registry keeps, as H2 names it: bridge.local.registry.DATABASE
 
 RULES = """\
 # What the sample auto-reply consumer answers; the first rule that matches wins. consumers/auto_reply/README.md has every key.
@@ -95,12 +99,14 @@ async def running(options: Options, tell: Callable[[str], None]) -> AsyncIterato
         tell: takes one line for every step that takes longer than a moment.
 
     Raises:
-        Misconfigured: a part does not come up; what ran is stopped.
+        Misconfigured: a part does not come up, and what ran is stopped; or the folder was filled with the other choice of a
+            registry.
     """
     data = options.data.absolute()
     data.mkdir(parents=True, exist_ok=True)
     if options.port_asked and not is_free(options.port):
         raise Misconfigured(f"port {options.port} is taken: name another with --port, or stop what listens there")
+    _refuse_mixture(options, data)
     async with contextlib.AsyncExitStack() as exits:
         services, reach = await _services(options, data, exits, tell)
         ports = [free_port(usual) for usual in (options.port, 8081, 8082, 8083, 8084)]
@@ -129,6 +135,7 @@ async def running(options: Options, tell: Callable[[str], None]) -> AsyncIterato
         await _child("topics", ("-m", "bridge", "topics", "apply"), bridge, data).run()
         if options.registry:
             await _child("schemas", ("-m", "bridge", "schemas", "register"), bridge, data).run()
+        _marker(data, options.kafka).write_text(_VALUES[options.registry], "utf-8")
         tell("starting the ingress and the consumers")
         analytics = {f"ANALYTICS_{name}": value for name, value in reach.items()} | {
             "ANALYTICS_PORT": str(ports[2]),
@@ -215,11 +222,36 @@ def _kept_secret(path: Path) -> str:
     return path.read_text("utf-8").strip()
 
 
+def _refuse_mixture(options: Options, data: Path) -> None:
+    """A broker's values are all written in one way: who reads the one, with or without a registry, may not read the other."""
+    if options.kafka == DOCKER:  # a container's Kafka is a new one every time
+        return
+    marker = _marker(data, options.kafka)
+    if marker.exists():
+        registry = marker.read_text("utf-8") == _VALUES[True]
+    elif options.kafka is None and any((data / DATA).glob("instagram.*")):  # topics, from before there was a marker
+        registry = (data / _SCHEMAS).exists()
+    else:
+        return
+    if registry != options.registry:
+        how = "with --registry: give --registry again, or" if registry else "without --registry: leave it out, or give"
+        where, option = (options.data, "--data") if options.kafka is None else (options.kafka, "--kafka")
+        raise Misconfigured(f"{where} was filled {how} another {option}")
+
+
+def _marker(data: Path, kafka: str | None) -> Path:
+    """The file that says how this broker's values are written."""
+    return data / f"values{_suffix(kafka)}"
+
+
+def _suffix(kafka: str | None) -> str:
+    """Of a file that belongs to one broker; the packaged one's has none."""
+    return "" if kafka is None else f"-{kafka.replace(':', '-').replace('/', '-')}"
+
+
 def _database(data: Path, kafka: str | None) -> Path:
     """The analytics database of this broker: its offsets are of one cluster, and it refuses another."""
-    if kafka is None:
-        return data / "analytics.duckdb"
-    path = data / f"analytics-{kafka.replace(':', '-').replace('/', '-')}.duckdb"
+    path = data / f"analytics{_suffix(kafka)}.duckdb"
     if kafka == DOCKER:  # a container's Kafka is a new one every time
         path.unlink(missing_ok=True)
         path.with_name(f"{path.name}.wal").unlink(missing_ok=True)

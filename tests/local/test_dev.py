@@ -1,4 +1,4 @@
-"""`bridge dev` as a person meets it: what it says when a part ends, what it prints to paste."""
+"""`bridge dev` as a person meets it: what it says when a part ends, what it prints to paste, which folders it refuses."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ from pathlib import Path
 import pytest
 
 from bridge.local.jvm import free_port
+from tests.conftest import BeginBridge
 from tests.processes import Process
 
 READY = "Ctrl-C stops everything."
 READY_DEADLINE_S = 180  # a broker, a registry and five programs, one after another, on a busy machine
 EXIT_FAILED = 1
 WATCH = "Or watch the topics:"
+WITH = "was filled with --registry: give --registry again, or another --data"
+WITHOUT = "was filled without --registry: leave it out, or give another --data"
 
 
 @contextlib.asynccontextmanager
@@ -61,6 +64,13 @@ def child(parent: int, module: str) -> int:
     raise AssertionError(f"{parent} has no child {module}")
 
 
+async def refusal(bridge: BeginBridge, data: Path, *arguments: str) -> str:
+    """What `bridge dev` says when it refuses a folder at its start."""
+    process = await bridge("dev", "--no-traffic", "--data", data, "--port", str(free_port()), *arguments)
+    assert await process.end() == EXIT_FAILED, process.stdout
+    return process.stderr
+
+
 async def test_registry_the_printed_command_reads_the_topics(registered: tuple[Path, Process]) -> None:
     """What `bridge dev --registry` prints for watching the topics can be pasted: it finds the schemas."""
     folder, process = registered
@@ -68,6 +78,39 @@ async def test_registry_the_printed_command_reads_the_topics(registered: tuple[P
     command = f"{line.partition(WATCH)[2]} messages --since 10m --count 1 --output json"
     said = await asyncio.to_thread(subprocess.check_output, ["bash", "-ec", command], cwd=folder)
     assert json.loads(said)["value"]["event_id"]
+
+
+async def test_folder_filled_with_registry_is_refused_without(
+    registered: tuple[Path, Process], bridge: BeginBridge
+) -> None:
+    """Values in Confluent's format are not mixed with others: the start says so in one line, before anything runs."""
+    data = registered[0] / "data"
+    assert await refusal(bridge, data) == f"bridge: {data} {WITH}\n"
+
+
+async def test_folder_filled_without_registry_is_refused_with(plain: tuple[Path, Process], bridge: BeginBridge) -> None:
+    """The other way round."""
+    data = plain[0] / "data"
+    assert await refusal(bridge, data, "--registry") == f"bridge: {data} {WITHOUT}\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "arguments", "said"),
+    [
+        (["kafka/instagram.messages-0/"], ["--registry"], WITHOUT),
+        (["kafka/instagram.messages-0/", "schemas.mv.db"], [], WITH),
+    ],
+    ids=["plain", "registry"],
+)
+async def test_folder_of_an_earlier_version_is_known_by_what_it_holds(
+    files: list[str], arguments: list[str], said: str, tmp_path: Path, bridge: BeginBridge
+) -> None:
+    """Topics in a folder that nobody marked: with the registry's database they were filled with --registry, else without."""
+    for file in files:
+        path = tmp_path / "old" / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir() if file.endswith("/") else path.touch()
+    assert await refusal(bridge, Path("old"), *arguments) == f"bridge: old {said}\n"
 
 
 async def test_part_that_is_killed_ends_everything_with_one_line(plain: tuple[Path, Process]) -> None:
