@@ -14,13 +14,22 @@ import click
 
 from bridge.adapters import dead_letters, topics
 from bridge.adapters.dead_letters import Letter
+from bridge.adapters.reader import Undecodable
 from bridge.adapters.replaying import Republisher, committed_spans, journal, make_journal, republishing
 from bridge.app import new_pipeline, value_prefixes
 from bridge.commands._progress import Pace, Progress
 from bridge.commands._replay_range import RATE_PER_S, Moment, moment, new_replay_id, replay_id_of
 from bridge.commands._shared import fitting_table, output_option, printable, run
-from bridge.pipeline import Pipeline
+from bridge.errors import Unreadable
+from bridge.pipeline import RECORD_TOO_LARGE, UNPROCESSABLE, Pipeline
 from bridge.settings import KafkaSettings
+
+_REASONS = (
+    *(error.reason for error in Unreadable.__subclasses__()),
+    *(RECORD_TOO_LARGE, UNPROCESSABLE),
+    Undecodable.reason,
+)
+"""All that the street sets aside for (docs/errors.md), and that of a letter which cannot be decoded itself."""
 
 _FAILURES_SHOWN_MAX = 20
 """Lines for people: a screen; --output json has all that are kept."""
@@ -75,7 +84,13 @@ class _Chosen:
 
 
 @click.command("dead-letters")
-@click.option("--reason", "reasons", multiple=True, help="Only those set aside for this reason. [default: all]")
+@click.option(
+    "--reason",
+    "reasons",
+    multiple=True,
+    type=click.Choice(_REASONS),
+    help="Only those set aside for this reason. [default: all]",
+)
 @click.option("--since", callback=moment, help="Received at this time (RFC 3339) or that long ago (2h, 7d) or later.")
 @click.option("--until", callback=moment, help="Received before this time.")
 @click.option(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from tests.commands.past import (
     value,
     walked,
 )
+from tests.docs.markdown import ROOT, rows
 from tests.unit.street import PREFIXES, SCHEMAS
 
 SMALL_BYTES = 2048
@@ -125,6 +127,14 @@ async def test_letters_that_fail_again_stay_and_are_told_of(call: Run, kafka: Br
     assert len(committed(kafka, f"{prefix}.dead_letter")) == 4
     chosen = await call("replay", "dead-letters", "--reason", "not_json")
     assert chosen.stdout == "there is no such dead letter\n"
+
+
+async def test_dead_letters_by_a_reason_that_there_is_not_is_wrong_usage(call_without_kafka: Run) -> None:
+    """Exit code 2 before Kafka is asked, and the reasons that there are; a letter that cannot be decoded has one too."""
+    wrong = await call_without_kafka("replay", "dead-letters", "--reason", "foo")
+    assert wrong.exit_code == 2
+    documented = {reason for reason, _, _ in rows(ROOT / "docs/errors.md", "| reason | what is in `body` | why |")}
+    assert set(re.findall(r"'(\w+)'", wrong.stderr)) - {"foo"} == documented | {"undecodable"}
 
 
 async def test_dead_letters_over_topics_that_are_not_there_says_what_to_do(call: Run) -> None:
