@@ -160,12 +160,12 @@ def command(env_file: Path | None, /, **options: Any) -> None:  # noqa: ANN401 -
 
 async def _replay(settings: KafkaSettings, request: _Request, begun: list[str]) -> _Outcome:
     """Count, write or copy; the id of a replay that writes to a topic is told in ``begun``."""
-    topic = _whole_name(settings, request.source)
+    topic = whole_name(settings, request.source)
     what = request.what(topic)
     if request.to_file:
         return await _to_file(settings, what, request.to_file, request)
-    target = _whole_name(settings, request.to_topic or "")
-    await _check_target(settings, topic, target)
+    target = whole_name(settings, request.to_topic or "")
+    await _check_topics(settings, topic, target)
     copying = stored(await journal(settings), request.replay_id) if request.replay_id else None
     if copying is None:
         spans = await committed_spans(settings, topic, what.since_ms)
@@ -180,16 +180,18 @@ async def _replay(settings: KafkaSettings, request: _Request, begun: list[str]) 
     return await _copy(settings, copying, begun[0], request)
 
 
-def _whole_name(settings: KafkaSettings, name: str) -> str:
+def whole_name(settings: KafkaSettings, name: str) -> str:
+    """A topic's name as Kafka has it; ``messages`` is short for the bridge's own topic of that webhook field."""
     return topic_name(settings.topic_prefix, name) if name in MANAGED_FIELDS else name
 
 
-async def _check_target(settings: KafkaSettings, topic: str, target: str) -> None:
-    """A topic that exists, and whose readers expect such records.
+async def _check_topics(settings: KafkaSettings, topic: str, target: str) -> None:
+    """Both topics exist, and the readers of the second expect such records.
 
     Raises:
-        Misconfigured: it is not.
+        Misconfigured: one does not exist, or they do not go together.
     """
+    await partitions_of(settings, [topic])  # first: what is said below makes no sense of a name that was mistyped
     if target == topic_name(settings.topic_prefix, DEAD_LETTER):
         raise Misconfigured("dead letters are put back by `bridge replay dead-letters`, and nothing else belongs there")
     if target in (topic_name(settings.topic_prefix, name) for name in (AUTO_REPLIES, JOURNAL)):
@@ -197,7 +199,7 @@ async def _check_target(settings: KafkaSettings, topic: str, target: str) -> Non
     ours = {topic_name(settings.topic_prefix, topic_field) for topic_field in TOPIC_FIELDS}
     if target in ours and target != topic:
         raise Misconfigured(f"{target} holds events of another field than {topic}: name that topic, or one of your own")
-    await partitions_of(settings, [topic, target])
+    await partitions_of(settings, [target])
 
 
 async def _count(settings: KafkaSettings, copying: Copying, replay_id: str | None) -> _Outcome:

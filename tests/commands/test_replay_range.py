@@ -189,6 +189,8 @@ async def test_range_that_makes_no_sense_is_told_in_one_line(call: Run, topic: s
     """Each wrong wish has its line; nothing is published."""
     nowhere = await call("replay", "range", "messages", "--to-topic", "nowhere")
     assert "no such topic: nowhere" in nowhere.complaint
+    unknown = await call("replay", "range", "nosuch", "--to-topic", "messages", "--execute")
+    assert unknown.complaint.startswith("bridge: no such topic: nosuch: ")
     mixed = await call("replay", "range", "messages", "--to-topic", "comments")
     assert "another field" in mixed.complaint
     letters = await call("replay", "range", "messages", "--to-topic", "dead_letter")
