@@ -11,8 +11,9 @@ import click
 from bridge.adapters import groups
 from bridge.adapters.groups import Group, Move, Target
 from bridge.commands import _replay_dead_letters, _replay_range
-from bridge.commands._shared import fitting_table, moment_ms, output_option, printable, run
+from bridge.commands._shared import completing, fitting_table, moment_ms, output_option, printable, run
 from bridge.errors import Misconfigured
+from bridge.routing import MANAGED_FIELDS
 from bridge.settings import KafkaSettings
 
 
@@ -64,7 +65,11 @@ def _target(_: click.Context, __: click.Parameter, text: str) -> Target:
     help="Where it is to go on: TIME is RFC 3339 or how long ago (15m, 2h, 7d), by when the bridge received an event.",
 )
 @click.option(
-    "--topic", "topics", multiple=True, help="A topic by its whole name. [default: all that the group has read]"
+    "--topic",
+    "topics",
+    multiple=True,
+    shell_complete=completing(MANAGED_FIELDS),
+    help="A webhook field (messages) or a topic's whole name. [default: all that the group has read]",
 )
 @click.option("--execute", is_flag=True, help="Do it; without this the plan is all.")
 @output_option
@@ -85,7 +90,7 @@ def group(
     again or be skipped, and how many there are to read, before and after (lag). A place before the first or after the last
     record that a partition holds becomes the first or the last. Only with --execute is anything changed.
 
-    Example: bridge replay group crm --to 2h --topic instagram.messages --execute
+    Example: bridge replay group crm --to 2h --topic messages --execute
     """
     name = group_id or named
     if not name:
@@ -98,7 +103,8 @@ def group(
         if execute and found.members:
             raise groups.active(name)
         groups.refuse_rebuilders(name, found)
-        chosen = topics or {partition.topic for partition in found.committed}
+        asked = {_replay_range.whole_name(settings, topic) for topic in topics}
+        chosen = asked or {partition.topic for partition in found.committed}
         if not chosen:
             raise Misconfigured(f"group {name} has committed no offset yet: name its topics with --topic")
         moves = await groups.plan(settings, found, chosen, target)
@@ -113,7 +119,8 @@ def group(
     if execute:
         click.echo(f"group {printable(name)} is set in {len(moves)} partitions")
     elif found.members:
-        click.echo(f"nothing was changed; stop the {found.members} members of group {name}, then add --execute")
+        members = "1 member" if found.members == 1 else f"{found.members} members"
+        click.echo(f"nothing was changed; stop the {members} of group {name}, then add --execute")
     else:
         click.echo("nothing was changed; add --execute to do it")
 

@@ -44,6 +44,8 @@ printf '%s\\n' "${{COMPREPLY[@]}}"
         (["subscribe", "17841400000000001"], "messaging_p", {"messaging_postbacks"}),
         (["settings", "--output"], "j", {"json"}),
         (["replay", "group", "crm"], "--ex", {"--execute"}),
+        (["replay", "group", "crm", "--topic"], "messaging", MESSAGING),
+        (["replay", "dead-letters", "--reason"], "not_", {"not_json", "not_utf8"}),
     ],
 )
 def test_command_line_that_is_begun_is_completed(typed: list[str], begun: str, offered: set[str]) -> None:

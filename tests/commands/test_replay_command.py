@@ -87,10 +87,11 @@ async def test_replay_with_execute_sets_the_group(call: Run, group: Consumer, to
         assert committed(group, topic) == [target] * PARTITIONS
 
 
+@pytest.mark.parametrize("short", [False, True])
 async def test_replay_of_a_topic_that_the_group_never_read_places_it_there(
-    call: Run, group: Consumer, topic: str, topic_prefix: str
+    *, call: Run, group: Consumer, topic: str, topic_prefix: str, short: bool
 ) -> None:
-    """A topic may be named that the group has no offset in; only that topic is touched."""
+    """A topic may be named, whole or by its webhook field, that the group has no offset in; only that topic is touched."""
     other = f"{topic_prefix}.comments"
     done = await call(
         *(
@@ -100,7 +101,7 @@ async def test_replay_of_a_topic_that_the_group_never_read_places_it_there(
             "--to",
             "end",
             "--topic",
-            other,
+            "comments" if short else other,
             "--execute",
             "--output",
             "json",
@@ -129,6 +130,7 @@ async def test_replay_while_the_group_has_a_member_is_refused(
         assert committed(group, topic) == [8] * PARTITIONS
         planned = await call("replay", "group", group_id, "--to", "beginning")
         assert planned.exit_code == 0
+        assert protocol == "consumer" or f"; stop the 1 member of group {group_id}, then" in planned.stdout
     finally:
         await asyncio.to_thread(member.close)
     assert (await call("replay", "group", group_id, "--to", "beginning", "--execute")).exit_code == 0
