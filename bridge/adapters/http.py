@@ -36,7 +36,7 @@ HEAD_TIMEOUT_S = 10.0
 
 HEAD_BYTES_MAX = 32 * 1024
 """Of a head, or of trailers, that have not arrived whole; nginx takes as much. Nothing else counts them, and the parser alone would
-take 1 MB."""
+take 1 MB. What begins in the same read as something else counts from the next read on, so this is also what is read at a time."""
 
 BODY_TIMEOUT_S = 10.0
 """For a whole body: 16 MiB at 13 Mbit/s. Meta itself gives up after five seconds."""
@@ -50,11 +50,14 @@ WRITE_TIMEOUT_S = 10.0
 LINGER_TIMEOUT_S = 2.0
 """For a refused upload to be thrown away: closing at once would reset the connection and lose the answer (RFC 9112 9.6)."""
 
+_STEPS_A_TURN = 64
+"""Of one connection, some two to a request, before it is the others' turn: a millisecond."""
+
 PIPELINED_MAX = 16
 """Requests read ahead of their turn; then the client has to wait. Meta pipelines none."""
 
 _READ_BYTES_MAX = 256 * 1024
-"""Of one read, as asyncio has it. The loop reads for one connection at a time, so one buffer serves all: asyncio's own would
+"""Of one read of a body, as asyncio has it. The loop reads for one connection at a time, so one buffer serves all: asyncio's own would
 allocate as much for every read and cut it down, and leave the heap full of holes between the records."""
 
 _PARSER_BYTES = 1024 * 1024
@@ -113,6 +116,7 @@ class Connection(BaseProtocol, asyncio.BufferedProtocol):
         self._ending = False  # the client sends no more
         self._lingering = False  # answered for the last time; what still arrives is thrown away
         self._held_back = False  # nothing is read: what was read already has to be taken first
+        self._yielding = False  # to the other connections, for a turn of the loop
         self.deadline = _NEVER
 
     # What the transport tells.
@@ -132,13 +136,20 @@ class Connection(BaseProtocol, asyncio.BufferedProtocol):
         self.transport = None
         self._service.connections.discard(self)
         self._requests.clear()
+        del (
+            self._http
+        )  # which knows us: together they, and all that the parser holds, would wait for the cyclic collector
         if not self._awaiting:
+            self._request = None
             self._release()
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Let the transport read into the buffer that all share."""
         del sizehint
-        return _read_buffer
+        most_bytes = HEAD_BYTES_MAX
+        if self._request is not None:
+            most_bytes += max(0, self._request.declared_bytes - self._held_bytes)
+        return _read_buffer[:most_bytes]
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take what was read; a copy, for the parser may keep it."""
@@ -152,7 +163,7 @@ class Connection(BaseProtocol, asyncio.BufferedProtocol):
         try:
             messages, _, _ = self._http.feed_data(data)
         except HttpProcessingError:
-            self._malformed = True  # said when its turn comes: the requests before it are whole
+            self._malformed = True  # said when the requests at hand are answered
         else:
             if messages:
                 self._requests.extend(messages)
@@ -186,7 +197,9 @@ class Connection(BaseProtocol, asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         """Go on: the client has read its answers."""
         super().resume_writing()
-        self._advance()
+        self._loop.call_soon(
+            self._advance
+        )  # not within the transport's own writing, which is not made for being closed there
 
     # What the service tells.
 
@@ -222,30 +235,42 @@ class Connection(BaseProtocol, asyncio.BufferedProtocol):
     # One request after the other.
 
     def _advance(self) -> None:
-        """Go as far as what has arrived allows."""
+        """Go as far as what has arrived allows, or until it is the others' turn."""
         self._advancing = True
+        self._yielding = False
         try:
-            while self.transport is not None and not (self._awaiting or self._lingering or self._paused):
-                if self._request is not None:
-                    if self._read_body(self._request):
-                        continue
-                    if not self._malformed:
-                        if self._ending:  # what is missing of the body never comes (found by tests/fuzz)
-                            self.transport.close()
-                        return
-                    self._refuse(BadRequest("the body's framing is broken"), close=True)
-                elif self._requests:
-                    self._begin(*self._requests.popleft())
-                elif self._malformed:
-                    self._refuse(BadRequest("not HTTP as RFC 9112 has it"), close=True)
-                else:
-                    if not self._head_bytes:
-                        self.deadline = monotonic() + IDLE_TIMEOUT_S
+            for _ in range(_STEPS_A_TURN):
+                if not self._step():
                     return
+            self._yielding = True
+            self._hold_back()
+            self._loop.call_soon(self._advance)
         finally:
             self._advancing = False
             if self._held_back:
                 self._read_on()
+
+    def _step(self) -> bool:
+        """Begin a request, or read of its body; False when nothing can be done now."""
+        transport = self.transport
+        if self._awaiting or self._lingering or self._paused or transport is None or transport.is_closing():
+            return False
+        if self._request is not None:
+            if self._read_body(self._request):
+                return True
+            if self._malformed:
+                self._refuse(BadRequest("the body's framing is broken"), close=True)
+            elif self._ending:  # what is missing of the body never comes (found by tests/fuzz)
+                transport.close()
+            return False
+        if self._requests:
+            self._begin(*self._requests.popleft())
+            return True
+        if self._malformed:
+            self._refuse(BadRequest("not HTTP as RFC 9112 has it"), close=True)
+        elif not self._head_bytes:
+            self.deadline = monotonic() + IDLE_TIMEOUT_S
+        return False
 
     def _hold_back(self) -> None:
         """Read nothing until what was read is taken: the parser keeps it meanwhile, and counts nothing."""
@@ -256,7 +281,7 @@ class Connection(BaseProtocol, asyncio.BufferedProtocol):
     def _read_on(self) -> None:
         """Read again, once there is room for it."""
         full = self._awaiting or self._paused or len(self._requests) > PIPELINED_MAX // 2
-        if not full and self.transport is not None:
+        if not full and not self._yielding and self.transport is not None:
             self._held_back = False
             self.transport.resume_reading()
 
@@ -269,6 +294,10 @@ class Connection(BaseProtocol, asyncio.BufferedProtocol):
             self.data_received(b"")  # what the parser kept back
         try:
             request.refuse_ambiguity()
+        except Refused as refused:  # who knows where the next one begins (RFC 9112 section 6.1)
+            self._refuse(refused, close=True)
+            return
+        try:
             text = self._service.begin(request)
             if text is not None:
                 self._answer(200, text)

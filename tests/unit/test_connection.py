@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import hmac
 import socket
 import tracemalloc
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
 import pytest
@@ -289,3 +291,112 @@ async def test_large_head_in_pieces_is_read(port: Port) -> None:
             await port.until(lambda: any(each._head_bytes for each in port.webhook.connections))  # noqa: SLF001 - the half was read alone
             await loop.sock_sendall(client, delivery[half:])
             assert await statuses(client, 1) == [b"200"]
+
+
+async def test_head_that_begins_behind_a_request_is_bounded_too(port: Port) -> None:
+    """Whatever comes in one read: the large head is refused, the request before it is answered."""
+    loop = asyncio.get_running_loop()
+    large = "".join(f"X-{number}: {'a' * 4000}\r\n" for number in range(30))
+    with port.client() as client:
+        await loop.sock_sendall(client, f"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\n{large}".encode())
+        assert await statuses(client, 2) == [b"404", b"400"]
+
+
+@pytest.mark.parametrize(
+    "ambiguous",
+    [
+        "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: foo\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+        "POST / HTTP/1.0\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+    ],
+)
+async def test_connection_ends_with_a_request_that_could_be_read_in_two_ways(port: Port, ambiguous: str) -> None:
+    """Also when all of it is there: a proxy before us may see the next request elsewhere."""
+    with port.client() as client:
+        await asyncio.get_running_loop().sock_sendall(
+            client, (ambiguous + 2 * "GET / HTTP/1.1\r\nHost: a\r\n\r\n").encode()
+        )
+        assert await statuses(client, 2) == [b"400"], "one answer, then the port hangs up"
+
+
+class Wire(asyncio.Transport):
+    """Where a connection's answers go; with ``answers_max`` its client is gone after so many."""
+
+    def __init__(self, answers_max: int = 1 << 30) -> None:
+        super().__init__()
+        self.answers = 0
+        self.is_reading_paused = False
+        self._answers_max = answers_max
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Count."""
+        self.answers += bytes(data).count(b"HTTP/1.1 ")
+
+    def is_closing(self) -> bool:
+        """As asyncio's says it, before it tells of the loss."""
+        return self.answers >= self._answers_max
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+    def pause_reading(self) -> None:
+        """Remember."""
+        self.is_reading_paused = True
+
+    def resume_reading(self) -> None:
+        """As above."""
+        self.is_reading_paused = False
+
+
+async def test_many_small_requests_leave_the_others_their_turns(port: Port) -> None:
+    """One read may hold thousands: they are answered, all of them, but not in one turn; and nothing is read meanwhile."""
+    wire, requests = Wire(), 2000
+    connection = port.webhook()
+    connection.connection_made(wire)
+    connection.data_received(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" * requests)
+    turns = 0
+    while wire.answers < requests:
+        assert wire.is_reading_paused
+        before = wire.answers
+        await asyncio.sleep(0)
+        assert wire.answers - before <= 64
+        turns += 1
+    assert turns > requests // 100
+    await asyncio.sleep(0)
+    assert not wire.is_reading_paused
+    connection.connection_lost(None)
+
+
+async def test_client_that_is_gone_gets_no_more_answers(port: Port) -> None:
+    """Every write to it is logged by asyncio, which tells of its loss only in the next turn."""
+    wire = Wire(answers_max=3)
+    connection = port.webhook()
+    connection.connection_made(wire)
+    connection.data_received(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" * 16)
+    await asyncio.sleep(0)
+    assert wire.answers == 3
+    connection.connection_lost(None)
+
+
+async def test_connection_that_is_gone_is_forgotten_at_once(port: Port) -> None:
+    """With all that its parser holds, and not when the cyclic collector comes by: 10,000 a second would be a gigabyte."""
+    gone: list[weakref.ref[object]] = []
+    gc.disable()
+    try:
+        for unfinished in (
+            b"GET / HTTP/1.1\r\nX: a",
+            b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET",
+            head("Content-Length: 9") + b"{}",
+        ):
+            with port.client() as client:
+                await asyncio.get_running_loop().sock_sendall(client, unfinished)
+                await port.until(lambda: len(port.webhook.connections) == 1)
+                for _ in range(5):
+                    await asyncio.sleep(0)
+                gone.extend(map(weakref.ref, port.webhook.connections))
+            await port.until(lambda: not port.webhook.connections)
+        await port.until(lambda: all(reference() is None for reference in gone))
+    finally:
+        gc.enable()
+    assert len(gone) == 3
