@@ -163,6 +163,10 @@ class NowhereTransport(asyncio.Transport):
         """Count."""
         self.answers += 1
 
+    def is_closing(self) -> bool:
+        """Never."""
+        return False
+
     def close(self) -> None:
         """Do nothing: there is no connection to close."""
 
