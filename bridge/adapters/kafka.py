@@ -199,7 +199,6 @@ class KafkaPublisher:
             self.rebuilds += 1
             _log.error("producer_given_up", error=type(error).__name__)
             await self._retire()
-            await asyncio.sleep(0)  # the answers of the flush before it
             refused = NotAcknowledged(f"Kafka did not acknowledge in time ({type(error).__name__})")
             following, self._open = self._open, deque()
             flush.settle(refused)
@@ -207,8 +206,7 @@ class KafkaPublisher:
                 each.settle(refused)
         else:
             self._retry_s = _RETRY_FIRST_S
-            # In the loop's next turn, for the answers take as long as Kafka does: the next flush is on its way before them.
-            self._loop.call_soon(flush.settle, None)
+            flush.settle(None)
 
     async def _retire(self) -> None:
         """Give the producer up, if there is one."""

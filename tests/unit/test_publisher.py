@@ -90,21 +90,6 @@ async def test_much_that_arrives_meanwhile_goes_in_several_requests_and_in_its_o
     assert max(broker.sizes) <= REQUEST_BYTES_MAX
 
 
-async def test_next_request_is_on_its_way_before_the_last_ones_answers() -> None:
-    """Answering takes as long as Kafka does, so neither waits for the other."""
-    broker, requests_by_then = Broker(), list[int]()
-    async with publishing(broker) as publisher:
-        for number in range(40):
-            record = Record.of("t", f"{number}".encode(), b"x" * RECORD_BYTES, [])
-            publisher.publish([record], 1, lambda _: requests_by_then.append(len(broker.sizes)))
-        broker.answers.put_nowait(None)
-        while not requests_by_then:  # noqa: ASYNC110 - turns of the loop
-            await asyncio.sleep(0)
-        for _ in range(40):
-            broker.answers.put_nowait(None)
-    assert requests_by_then[0] == 2
-
-
 async def test_all_that_wait_behind_a_failure_are_refused_in_their_order_and_not_sent() -> None:
     """Nothing overtakes: the spool gets them as they came."""
     broker, settled = Broker(), list[tuple[int, Refused | None]]()
