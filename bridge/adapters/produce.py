@@ -15,14 +15,14 @@ import struct
 from collections import defaultdict
 from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
 from io import BytesIO
-from typing import Self
+from typing import NamedTuple, Self
 
 import structlog
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import DuplicateSequenceNumber, KafkaError, NoError, UnknownTopicOrPartitionError, for_code
 from aiokafka.protocol.api import Request
 from aiokafka.protocol.produce import ProduceRequest_v7, ProduceResponse_v7
-from aiokafka.record.util import calc_crc32c
+from google_crc32c import value as crc32c
 
 from bridge.varint import LENGTHS, SHORT_BYTES, varint
 
@@ -45,12 +45,26 @@ _Outcomes = Sequence[tuple[Place, type[KafkaError]]]
 _HEAD = struct.Struct(">qiibI")
 _CHECKED = struct.Struct(">hiqqqhii")
 _BEFORE_LENGTH = struct.calcsize(">qi")
-_ROOM = bytes(_HEAD.size + _CHECKED.size)
+_HEAD_BYTES = _HEAD.size + _CHECKED.size
 _NO_EPOCH, _MAGIC = -1, 2
-
 
 _FRAME_BYTES_MAX = 5 + 1 + 10 + 5
 """What stands before a record's content at most: its length, its attributes, its time and its offset since the batch's first."""
+
+_AT_FIRST = b"\0\0"
+"""A record's attributes, of which there are none, and no milliseconds since the batch's first: most arrived together."""
+
+
+class Closed(NamedTuple):
+    """A record batch as it goes over the wire, in two pieces: the checksum stands before what it is of.
+
+    Attributes:
+        head: up to the checksum.
+        checked: all that follows.
+    """
+
+    head: bytes
+    checked: bytes
 
 
 class Batch:
@@ -58,46 +72,51 @@ class Batch:
 
     Args:
         bytes_max: its size; one record that is larger fits alone.
+
+    Attributes:
+        records: how many are in it.
     """
 
-    __slots__ = ("_bytes", "_bytes_max", "_contents", "_timestamps")
+    __slots__ = ("_at", "_before", "_bytes", "_bytes_max", "_first", "_last", "_parts", "records")
 
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
-        self._bytes = len(_ROOM)
-        self._contents: list[bytes] = []
-        self._timestamps: list[int] = []
+        self._bytes = _HEAD_BYTES
+        self._parts = [b""]  # the first is for what is known at the end
+        self._first = self._last = 0
+        self._at, self._before = 0, _AT_FIRST  # the last record's time, and how a record of that time begins
+        self.records = 0
 
     def append(self, content: bytes, timestamp: int) -> bool:
         """Add a record's content under a timestamp in milliseconds; False when there may be no room for it."""
-        total = self._bytes + len(content) + _FRAME_BYTES_MAX
-        if total > self._bytes_max and self._contents:
+        size, number = len(content), self.records
+        total = self._bytes + size + _FRAME_BYTES_MAX
+        if total > self._bytes_max and number:
             return False
+        if timestamp != self._at:
+            if not number:
+                self._first = self._last = timestamp
+            elif timestamp > self._last:
+                self._last = timestamp
+            self._at, self._before = timestamp, b"\0" + varint(timestamp - self._first)
         self._bytes = total
-        self._contents.append(content)
-        self._timestamps.append(timestamp)
+        self.records = number + 1
+        before = self._before
+        position = LENGTHS[number] if number < SHORT_BYTES else varint(number)
+        size += len(before) + len(position)
+        self._parts += (LENGTHS[size] if size < SHORT_BYTES else varint(size), before, position, content)
         return True
 
-    def close(self, producer_id: int, epoch: int, sequence: int) -> tuple[bytearray, int]:
-        """The bytes of the batch, and how many records are in it; once, for the contents go."""
-        contents, timestamps = self._contents, self._timestamps
-        del self._contents
-        first, last = timestamps[0], max(timestamps)
-        parts = [_ROOM]
-        # A record's frame: how many bytes follow; no attributes, milliseconds since the batch's first; how many are before it.
-        before, at = b"\0\0", first
-        for number, (content, timestamp) in enumerate(zip(contents, timestamps, strict=True)):
-            if timestamp != at:
-                before, at = b"\0" + varint(timestamp - first), timestamp
-            position = LENGTHS[number] if number < SHORT_BYTES else varint(number)
-            size = len(before) + len(position) + len(content)
-            parts += (LENGTHS[size] if size < SHORT_BYTES else varint(size), before, position, content)
-        records = len(timestamps)
-        written = bytearray().join(parts)
-        _CHECKED.pack_into(written, _HEAD.size, 0, records - 1, first, last, producer_id, epoch, sequence, records)
-        checksum = calc_crc32c(memoryview(written)[_HEAD.size :])
-        _HEAD.pack_into(written, 0, 0, len(written) - _BEFORE_LENGTH, _NO_EPOCH, _MAGIC, checksum)
-        return written, records
+    def close(self, producer_id: int, epoch: int, sequence: int) -> Closed:
+        """The bytes of the batch; once, for its records go."""
+        parts = self._parts
+        del self._parts
+        last_offset, times = self.records - 1, (self._first, self._last)
+        parts[0] = _CHECKED.pack(0, last_offset, *times, producer_id, epoch, sequence, self.records)
+        checked = b"".join(parts)
+        size = _HEAD.size + len(checked)
+        # google-crc32c takes the processor's own instruction, a tenth of the time that aiokafka's table needs.
+        return Closed(_HEAD.pack(0, size - _BEFORE_LENGTH, _NO_EPOCH, _MAGIC, crc32c(checked)), checked)
 
 
 class Sender:
@@ -128,13 +147,12 @@ class Sender:
                 {place: self._closed(place, those[turn]) for place, those in batches.items() if turn < len(those)}
             )
 
-    def _closed(self, place: Place, batch: Batch) -> bytearray:
+    def _closed(self, place: Place, batch: Batch) -> Closed:
         sequence = self._sequences[place]
-        content, records = batch.close(self._producer_id, self._epoch, sequence)
-        self._sequences[place] = (sequence + records) % _SEQUENCES
-        return content
+        self._sequences[place] = (sequence + batch.records) % _SEQUENCES
+        return batch.close(self._producer_id, self._epoch, sequence)
 
-    async def _send(self, unsent: dict[Place, bytearray]) -> None:
+    async def _send(self, unsent: dict[Place, Closed]) -> None:
         told = False
         while True:
             leaders = await self._leaders(unsent)
@@ -156,7 +174,7 @@ class Sender:
             await asyncio.sleep(_REPEAT_AFTER_S)
             await self._client.force_metadata_update()
 
-    async def _leaders(self, unsent: Mapping[Place, bytearray]) -> Mapping[int, list[Place]]:
+    async def _leaders(self, unsent: Mapping[Place, Closed]) -> Mapping[int, list[Place]]:
         """The places by their leader's node; -1 for those that have none now.
 
         Raises:
@@ -174,7 +192,7 @@ class Sender:
             leaders.setdefault(leader, []).append(place)
         return leaders
 
-    async def _ask(self, leader: int, places: Sequence[Place], unsent: Mapping[Place, bytearray]) -> _Outcomes:
+    async def _ask(self, leader: int, places: Sequence[Place], unsent: Mapping[Place, Closed]) -> _Outcomes:
         """Send one request; what became of each place, of all of them when there was no answer."""
         try:
             answer = await self._client.send(
@@ -233,7 +251,7 @@ class _Message:
     It adds twice, and of bytes each sum would copy a megabyte.
     """
 
-    def __init__(self, parts: Sequence[bytes | bytearray]) -> None:
+    def __init__(self, parts: Sequence[bytes]) -> None:
         self._parts = parts
 
     def __len__(self) -> int:
@@ -251,7 +269,7 @@ class _ProduceV7(ProduceRequest_v7):  # type: ignore[misc] # as above
 
     RESPONSE_TYPE = _Answer
 
-    def __init__(self, parts: Sequence[bytes | bytearray]) -> None:
+    def __init__(self, parts: Sequence[bytes]) -> None:
         self._parts = parts
 
     def encode(self) -> _Message:
@@ -264,7 +282,7 @@ class _Produce(Request[_ProduceV7]):  # type: ignore[misc] # as above
 
     API_KEY = ProduceRequest_v7.API_KEY
 
-    def __init__(self, timeout_ms: int, batches: Sequence[tuple[Place, bytes | bytearray]]) -> None:
+    def __init__(self, timeout_ms: int, batches: Sequence[tuple[Place, Closed]]) -> None:
         self._timeout_ms = timeout_ms
         self._batches = batches
 
@@ -272,14 +290,14 @@ class _Produce(Request[_ProduceV7]):  # type: ignore[misc] # as above
         """Called by the connection, when it knows that the broker speaks this version."""
         return request_struct_class([*self._parts()])
 
-    def _parts(self) -> Iterator[bytes | bytearray]:
-        topics: dict[str, list[tuple[int, bytes | bytearray]]] = {}
-        for (topic, partition), content in self._batches:
-            topics.setdefault(topic, []).append((partition, content))
+    def _parts(self) -> Iterator[bytes]:
+        topics: dict[str, list[tuple[int, Closed]]] = {}
+        for (topic, partition), batch in self._batches:
+            topics.setdefault(topic, []).append((partition, batch))
         yield _BEGIN.pack(-1, _ACKS_ALL, self._timeout_ms, len(topics))
         for topic, batches in topics.items():
             name = topic.encode()
             yield _INT16.pack(len(name)) + name + _INT32.pack(len(batches))
-            for partition, content in batches:
-                yield _PARTITION.pack(partition, len(content))
-                yield content
+            for partition, (head, checked) in batches:
+                yield _PARTITION.pack(partition, len(head) + len(checked)) + head
+                yield checked

@@ -19,7 +19,7 @@ from aiokafka.errors import (
 from aiokafka.protocol.produce import ProduceRequest, ProduceRequest_v7, ProduceResponse_v7
 from aiokafka.record.memory_records import MemoryRecords
 
-from bridge.adapters.produce import Batch, Place, Sender, _Answer, _Produce
+from bridge.adapters.produce import Batch, Closed, Place, Sender, _Answer, _Produce
 from bridge.record import Record
 from tests.unit.street import aiokafkas_batch
 
@@ -31,7 +31,11 @@ A, B = ("instagram.messages", 0), ("instagram.messages", 1)
 
 def test_request_has_the_bytes_of_aiokafkas() -> None:
     """Several topics, several partitions, names beyond ASCII; after the header and the length that its connection puts before them."""
-    batches = [(("a", 0), b"first"), (("ö.b", 7), b""), (("a", 11), b"x" * 3000)]
+    batches = [
+        (("a", 0), Closed(b"fi", b"rst")),
+        (("ö.b", 7), Closed(b"", b"")),
+        (("a", 11), Closed(b"x", b"x" * 2999)),
+    ]
     theirs = ProduceRequest(None, -1, 3000, [("a", [(0, b"first"), (11, b"x" * 3000)]), ("ö.b", [(7, b"")])])
     ours = _Produce(3000, batches).prepare(VERSIONS).encode()
     assert len(ours) == len(theirs.build(ProduceRequest_v7).encode())
@@ -76,9 +80,11 @@ def test_batch_has_the_bytes_of_aiokafkas(records: Sequence[tuple[Record, int]])
     ours = Batch(1 << 30)
     for record, timestamp in records:
         assert ours.append(record.content, timestamp)
-    made, count = ours.close(4711, 3, 17)
-    assert count == len(records)
-    assert made.hex() == aiokafkas_batch(records, producer_id=4711, epoch=3, sequence=17).hex()
+    assert ours.records == len(records)
+    assert (
+        b"".join(ours.close(4711, 3, 17)).hex()
+        == aiokafkas_batch(records, producer_id=4711, epoch=3, sequence=17).hex()
+    )
 
 
 def test_batch_says_when_it_is_full() -> None:
@@ -86,7 +92,7 @@ def test_batch_says_when_it_is_full() -> None:
     made = Batch(100)
     assert made.append(Record.of("t", None, b"x" * 1000, []).content, 1)
     assert not made.append(Record.of("t", None, b"y", []).content, 1)
-    assert made.close(1, 0, 0)[1] == 1
+    assert made.records == 1
 
 
 Codes = dict[Place, int]
@@ -97,7 +103,7 @@ class Cluster:
 
     def __init__(self, *answers: Codes | KafkaError, partitions: int = 2) -> None:
         self.answers = list(answers)
-        self.sent: list[dict[Place, bytes | bytearray]] = []
+        self.sent: list[dict[Place, Closed]] = []
         self.looked = 0
         self.partitions = partitions
         self.cluster = SimpleNamespace(leader_for_partition=lambda place: 1 if place.partition < partitions else None)
@@ -123,12 +129,12 @@ class Cluster:
         return set(range(self.partitions))
 
 
-def sequences(sent: Sequence[dict[Place, bytes | bytearray]], place: Place) -> list[tuple[int, int, int]]:
+def sequences(sent: Sequence[dict[Place, Closed]], place: Place) -> list[tuple[int, int, int]]:
     """Producer id, first sequence number and number of records of each batch that was sent to a place."""
     found = []
     for request in sent:
         if place in request:
-            read = MemoryRecords(bytes(request[place])).next_batch()
+            read = MemoryRecords(b"".join(request[place])).next_batch()
             found.append((read.producer_id, read.base_sequence, len(list(read))))
     return found
 

@@ -42,7 +42,7 @@ class Broker:
 
     async def send(self, _node: int, request: _Produce) -> _Answer:
         """Answer what is said next."""
-        self.sizes.append(sum(len(content) for _, content in request._batches))  # noqa: SLF001 - what goes over the wire
+        self.sizes.append(sum(len(head) + len(checked) for _, (head, checked) in request._batches))  # noqa: SLF001 - what goes over the wire
         answer = await self.answers.get()
         if answer is not None:
             raise answer
