@@ -1,28 +1,20 @@
-"""One connection of HTTP/1.1, on aiohttp's own C request parser: requests in order, answers in order, bounds on all.
+"""One connection of HTTP/1.1: requests in order, answers in order, bounds on all.
 
-The parser (llhttp) refuses what could be read in two ways: two lengths, a length with chunks, bare LF, obs-fold, NUL, two
-hosts, more than 128 headers or 8190 bytes a line. Its Python interface is private: aiohttp is pinned to one minor version,
-and tests/http holds everything that this file promises.
-
-A connection is read one request at a time; a pipelined one waits for the answer before it. Every state has a deadline,
-which the service looks at once a second for all connections together.
+Bytes become requests in `bridge.adapters.http_messages`. A connection is read one request at a time; a pipelined one waits for
+the answer before it. Every state has a deadline, which the service looks at once a second for all connections together.
+tests/http holds everything that this file promises.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from time import monotonic
-from typing import Protocol
+from typing import Protocol, cast
 
 import structlog
-from aiohttp.base_protocol import BaseProtocol
-from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.http_parser import HttpRequestParser, RawRequestMessage
-from aiohttp.streams import StreamReader
 
-from bridge.adapters.http_messages import CONTINUE, Request, answer, refusal_headers
+from bridge.adapters.http_messages import CONTINUE, PIPELINED_MAX, Request, Requests, answer, refusal_headers
 from bridge.errors import BadRequest, BodyTooLarge, Overloaded, Refused, RequestTooSlow
 from bridge.intake import Acknowledger, Answer
 
@@ -35,8 +27,8 @@ HEAD_TIMEOUT_S = 10.0
 """For a request's line and headers, from its first byte. nginx gives a body's next byte 60 s and is often set to 10."""
 
 HEAD_BYTES_MAX = 32 * 1024
-"""Of a head, or of trailers, that have not arrived whole; nginx takes as much. Nothing else counts them, and the parser alone would
-take 1 MB. What begins in the same read as something else counts from the next read on, so this is also what is read at a time."""
+"""Of a head, or of trailers, that have not arrived whole; nginx takes as much. Nothing else counts them. What begins in the same read as
+something else counts from the next read on, so this is also what is read at a time."""
 
 BODY_TIMEOUT_S = 10.0
 """For a whole body: 16 MiB at 13 Mbit/s. Meta itself gives up after five seconds."""
@@ -53,17 +45,12 @@ LINGER_TIMEOUT_S = 2.0
 _STEPS_A_TURN = 64
 """Of one connection, some two to a request, before it is the others' turn: a millisecond."""
 
-PIPELINED_MAX = 16
-"""Requests read ahead of their turn; then the client has to wait. Meta pipelines none."""
-
 _READ_BYTES_MAX = 256 * 1024
 """Of one read of a body, as asyncio has it. The loop reads for one connection at a time, so one buffer serves all: asyncio's own would
 allocate as much for every read and cut it down, and leave the heap full of holes between the records."""
 
-_PARSER_BYTES = 1024 * 1024
-"""Over what one read brings, so that the parser never pauses; the transport does, when bodies are not taken from it."""
-
 _read_buffer = memoryview(bytearray(_READ_BYTES_MAX))
+_head_buffer = _read_buffer[:HEAD_BYTES_MAX]
 
 _NEVER = float("inf")
 
@@ -92,25 +79,26 @@ class Service(Protocol):
         """Hear of a refusal; ``request`` is None when there was no HTTP to read."""
 
 
-class Connection(BaseProtocol, asyncio.BufferedProtocol):
+class Connection(asyncio.BufferedProtocol):
     """One client. Its requests are taken one by one: read, handed over, answered; then the next.
 
     Attributes:
         deadline: when `expire` is due, by the loop's clock.
+        writing_paused: the client does not read its answers.
     """
 
     def __init__(self, service: Service, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(loop)
-        self._http = HttpRequestParser(
-            self, loop, _PARSER_BYTES, auto_decompress=False, max_msg_queue_size=PIPELINED_MAX
-        )
         self._service = service
-        self._requests: deque[tuple[RawRequestMessage, StreamReader]] = deque()
+        self._loop = loop
+        self._transport: asyncio.Transport | None = None  # also when it is gone
+        self._requests = Requests()
         self._request: Request | None = None  # whose body is being read, or whose answer is awaited
         self._chunks: list[bytes] = []
         self._held_bytes = 0
         self._head_bytes = 0  # of a head that has not arrived whole, or of what follows a body's last byte
-        self._malformed = False  # what arrives after the requests at hand is not HTTP, or too much of it
+        self._malformed: BadRequest | None = (
+            None  # what arrives after the requests at hand is not HTTP, or too much of it
+        )
         self._awaiting = False  # the service has the body
         self._advancing = False
         self._ending = False  # the client sends no more
@@ -118,12 +106,13 @@ class Connection(BaseProtocol, asyncio.BufferedProtocol):
         self._held_back = False  # nothing is read: what was read already has to be taken first
         self._yielding = False  # to the other connections, for a turn of the loop
         self.deadline = _NEVER
+        self.writing_paused = False
 
     # What the transport tells.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin, unless there are too many already."""
-        super().connection_made(transport)
+        self._transport = cast("asyncio.Transport", transport)
         self._service.connections.add(self)
         if len(self._service.connections) > CONNECTIONS_MAX:
             self._refuse(Overloaded("too many connections"))
@@ -132,13 +121,10 @@ class Connection(BaseProtocol, asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Forget what was not handed over; an answer that is still awaited will find no transport."""
-        super().connection_lost(exc)
-        self.transport = None
+        del exc
+        self._transport = None
         self._service.connections.discard(self)
-        self._requests.clear()
-        del (
-            self._http
-        )  # which knows us: together they, and all that the parser holds, would wait for the cyclic collector
+        self._requests.close()
         if not self._awaiting:
             self._request = None
             self._release()
@@ -146,35 +132,34 @@ class Connection(BaseProtocol, asyncio.BufferedProtocol):
     def get_buffer(self, sizehint: int) -> memoryview:
         """Let the transport read into the buffer that all share."""
         del sizehint
-        most_bytes = HEAD_BYTES_MAX
-        if self._request is not None:
-            most_bytes += max(0, self._request.declared_bytes - self._held_bytes)
-        return _read_buffer[:most_bytes]
+        request = self._request
+        if request is None:
+            return _head_buffer
+        return _read_buffer[: HEAD_BYTES_MAX + max(0, request.declared_bytes - self._held_bytes)]
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Take what was read; a copy, for the parser may keep it."""
-        self.data_received(bytes(_read_buffer[:nbytes]))
+        """Take what was read; the parser keeps copies."""
+        self.data_received(_read_buffer[:nbytes])
 
-    def data_received(self, data: bytes) -> None:
+    def data_received(self, data: bytes | memoryview) -> None:
         """Parse what arrived, and go on as far as it allows."""
-        if self._lingering or self._malformed:
+        if self._lingering or self._malformed is not None:
             return
-        early = self._awaiting
+        early, requests = self._awaiting, self._requests
+        waiting, in_head = len(requests.waiting), requests.in_head
         try:
-            messages, _, _ = self._http.feed_data(data)
-        except HttpProcessingError:
-            self._malformed = True  # said when the requests at hand are answered
-        else:
-            if messages:
-                self._requests.extend(messages)
-            elif not early:
-                if self._request is None and not self._head_bytes:
-                    self.deadline = monotonic() + HEAD_TIMEOUT_S
-                self._head_bytes += len(data)
-                self._malformed = self._request is None and self._head_bytes > HEAD_BYTES_MAX
+            requests.feed(data)
+        except BadRequest as malformed:
+            self._malformed = malformed  # said when the requests at hand are answered
+        if len(requests.waiting) == waiting and not early:
+            if self._request is None and not self._head_bytes and not in_head:
+                self.deadline = monotonic() + HEAD_TIMEOUT_S
+            self._head_bytes += len(data)
+            if self._request is None and self._head_bytes > HEAD_BYTES_MAX:
+                self._malformed = BadRequest("the head is too large")
         if not self._advancing:
             self._advance()
-        if (early and self._awaiting) or len(self._requests) >= PIPELINED_MAX:
+        if (early and self._awaiting) or len(requests.waiting) >= PIPELINED_MAX:
             self._hold_back()
 
     def eof_received(self) -> bool:
@@ -182,21 +167,15 @@ class Connection(BaseProtocol, asyncio.BufferedProtocol):
         self._ending = True
         return self._awaiting
 
-    def pause_reading(self) -> None:
-        """Do nothing when the parser's stream is full: it is emptied after every read."""
-
-    def resume_reading(self, resume_parser: bool = True) -> None:  # noqa: FBT001, FBT002 - aiohttp's signature
-        """Do nothing when it is empty again, for the same reason; aiohttp's own would parse anew."""
-
     def pause_writing(self) -> None:
         """Read no more from a client that does not read its answers: what it sends would be kept by nobody who counts."""
-        super().pause_writing()
+        self.writing_paused = True
         self.deadline = monotonic() + WRITE_TIMEOUT_S
         self._hold_back()
 
     def resume_writing(self) -> None:
         """Go on: the client has read its answers."""
-        super().resume_writing()
+        self.writing_paused = False
         self._loop.call_soon(
             self._advance
         )  # not within the transport's own writing, which is not made for being closed there
@@ -205,13 +184,13 @@ class Connection(BaseProtocol, asyncio.BufferedProtocol):
 
     def close_when_idle(self) -> None:
         """Close, unless a request is under way: that one closes when it is answered."""
-        if self._request is None and not self._requests and self.transport is not None:
-            self.transport.close()
+        if self._request is None and not self._requests.waiting and self._transport is not None:
+            self._transport.close()
 
     def abort(self) -> None:
         """Close now."""
-        if self.transport is not None:
-            self.transport.abort()
+        if self._transport is not None:
+            self._transport.abort()
 
     @property
     def unfinished_bytes(self) -> int:
@@ -225,12 +204,12 @@ class Connection(BaseProtocol, asyncio.BufferedProtocol):
     def expire(self) -> None:
         """Act on a deadline that is over: too slow a request gets its answer, everything else is closed."""
         self.deadline = _NEVER
-        if self._lingering or self._paused:
+        if self._lingering or self.writing_paused:
             self.abort()
-        elif self._request is not None or self._head_bytes:
+        elif self._request is not None or self._head_bytes or self._requests.in_head:
             self._refuse(RequestTooSlow("the request did not arrive in time"), close=True)
-        elif self.transport is not None:
-            self._close(self.transport, linger=False)
+        elif self._transport is not None:
+            self._close(self._transport, linger=False)
 
     # One request after the other.
 
@@ -238,11 +217,11 @@ class Connection(BaseProtocol, asyncio.BufferedProtocol):
         """Go as far as what has arrived allows, or until it is the others' turn."""
         self._advancing = True
         self._yielding = False
-        transport = self.transport
+        transport = self._transport
         steps = 0
         try:
             while not (
-                self._awaiting or self._lingering or self._paused or transport is None or transport.is_closing()
+                self._awaiting or self._lingering or self.writing_paused or transport is None or transport.is_closing()
             ):
                 steps += 1
                 if steps > _STEPS_A_TURN:
@@ -253,18 +232,18 @@ class Connection(BaseProtocol, asyncio.BufferedProtocol):
                 if self._request is not None:
                     if self._read_body(self._request):
                         continue
-                    if not self._malformed:
+                    if self._malformed is None:
                         if self._ending:  # what is missing of the body never comes (found by tests/fuzz)
                             transport.close()
                         return
                     self._refuse(BadRequest("the body's framing is broken"), close=True)
-                elif self._requests:
-                    self._begin(*self._requests.popleft())
-                elif self._malformed:
-                    self._refuse(BadRequest("not HTTP as RFC 9112 has it"), close=True)
+                elif self._requests.waiting:
+                    self._begin(self._requests.waiting.popleft())
+                elif self._malformed is not None:
+                    self._refuse(self._malformed, close=True)
                 else:
                     if not self._head_bytes:
-                        self.deadline = monotonic() + IDLE_TIMEOUT_S
+                        self.deadline = monotonic() + (HEAD_TIMEOUT_S if self._requests.in_head else IDLE_TIMEOUT_S)
                     return
         finally:
             self._advancing = False
@@ -273,24 +252,23 @@ class Connection(BaseProtocol, asyncio.BufferedProtocol):
 
     def _hold_back(self) -> None:
         """Read nothing until what was read is taken: the parser keeps it meanwhile, and counts nothing."""
-        if self.transport is not None:
-            self.transport.pause_reading()
+        if self._transport is not None:
+            self._transport.pause_reading()
             self._held_back = True
 
     def _read_on(self) -> None:
         """Read again, once there is room for it."""
-        full = self._awaiting or self._paused or len(self._requests) > PIPELINED_MAX // 2
-        if not full and not self._yielding and self.transport is not None:
+        full = self._awaiting or self.writing_paused or len(self._requests.waiting) > PIPELINED_MAX // 2
+        if not full and not self._yielding and self._transport is not None:
             self._held_back = False
-            self.transport.resume_reading()
+            self._transport.resume_reading()
 
-    def _begin(self, message: RawRequestMessage, body: StreamReader) -> None:
+    def _begin(self, request: Request) -> None:
         """Look at the next request's head, before any of its body is read."""
-        request = self._request = Request(message, body)
+        self._request = request
         self._head_bytes = 0
-        self._http.message_consumed()
-        if len(self._requests) == PIPELINED_MAX // 2:
-            self.data_received(b"")  # what the parser kept back
+        if self._requests.unparsed and len(self._requests.waiting) <= PIPELINED_MAX // 2:
+            self.data_received(b"")
         try:
             request.refuse_ambiguity()
         except Refused as refused:  # who knows where the next one begins (RFC 9112 section 6.1)
@@ -301,8 +279,8 @@ class Connection(BaseProtocol, asyncio.BufferedProtocol):
             if text is not None:
                 self._answer(200, text)
                 return
-            if request.expects_continue() and self.transport is not None:
-                self.transport.write(CONTINUE)
+            if request.expects_continue() and self._transport is not None:
+                self._transport.write(CONTINUE)
             self.deadline = monotonic() + BODY_TIMEOUT_S
         except Refused as refused:
             self._refuse(refused)
@@ -318,7 +296,7 @@ class Connection(BaseProtocol, asyncio.BufferedProtocol):
                 self._chunks.append(chunk)
                 if self._held_bytes > self._service.body_bytes_max:
                     raise BodyTooLarge("the body is too large")
-            if not request.is_whole():
+            if not request.is_whole:
                 if self._head_bytes > HEAD_BYTES_MAX:
                     raise BadRequest("the trailers are too large")
                 return False
@@ -359,13 +337,18 @@ class Connection(BaseProtocol, asyncio.BufferedProtocol):
 
     def _answer(self, status: int, text: bytes, headers: bytes = b"", *, close: bool = False) -> None:
         """Write an answer and make ready for the next request, or close; to a client that is gone, nothing."""
-        request, transport = self._request, self.transport
+        request, transport = self._request, self._transport
         self._release()
         self._request = None
         if transport is None:
             return
-        unread = self._malformed or request is None or not request.is_whole()
-        last = close or unread or self._service.stopping or (self._ending and not self._requests)
+        unread = request is None or not request.is_whole
+        last = (
+            close
+            or unread
+            or self._service.stopping
+            or (self._ending and not self._requests.waiting and self._malformed is None)
+        )
         if request is None:
             transport.write(answer(status, text, headers, last=last))
         else:
@@ -376,7 +359,7 @@ class Connection(BaseProtocol, asyncio.BufferedProtocol):
 
     def _close(self, transport: asyncio.Transport, *, linger: bool) -> None:
         self._lingering = True
-        self._requests.clear()
+        self._requests.waiting.clear()
         if linger and transport.can_write_eof() and not self._ending:
             transport.write_eof()
             transport.resume_reading()

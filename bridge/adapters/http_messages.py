@@ -1,26 +1,44 @@
-"""HTTP messages: a request as aiohttp's parser gives it, an answer as it goes over the wire. Does no IO.
+"""HTTP messages: the requests that a connection's bytes hold, and an answer as it goes over the wire. Does no IO.
 
-What the parser gives is as private as the parser (bridge.adapters.http), and pinned with it; who serves requests sees only
-what `Request` shows.
+llhttp reads the bytes (Node.js's parser, strict, by way of httptools): it refuses what could be read in two ways, such as two
+lengths, a length with chunks, bare LF, obs-fold, NUL. What it lets through and a proxy before us might read otherwise is refused
+here. tests/http holds all of it.
 """
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Sequence
 from email.utils import formatdate
 from functools import lru_cache
 from time import time
+from urllib.parse import parse_qs
 
-from aiohttp.http import HttpVersion10, HttpVersion11
-from aiohttp.http_parser import RawRequestMessage
-from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
-from multidict import MultiMapping
+from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 from bridge.errors import BadRequest, ExpectationFailed, MethodNotAllowed, Refused
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 """What a client waits for that asks before it sends a body."""
 
-_VERSIONS = (HttpVersion11, HttpVersion10)
+PIPELINED_MAX = 16
+"""Requests read ahead of their turn; then the client has to wait. Meta pipelines none."""
+
+HEADERS_MAX, LINE_BYTES_MAX = 128, 8190
+"""Of a head: how many, and the longest target, name or value of one; Apache's LimitRequestLine, and aiohttp's."""
+
+_PARSED_BYTES_MAX = 2048
+"""At a time, beyond what is missing of a body: of the smallest requests there are 75 in it, half a kilobyte of objects each."""
+
+_ONCE = frozenset(
+    {
+        *(b"host", b"content-length", b"transfer-encoding", b"content-encoding", b"content-type", b"content-range"),
+        *(b"content-location", b"etag", b"max-forwards", b"server", b"user-agent"),
+    }
+)
+"""Headers with one value (RFC 9110 section 5.3): of two, a proxy before us may take the other."""
+
+_VERSIONS = ("1.1", "1.0")
 _REASONS = {
     200: "OK",
     400: "Bad Request",
@@ -35,67 +53,90 @@ _REASONS = {
     503: "Service Unavailable",
 }
 _COMMON = b"Server: instagram-bridge\r\nContent-Type: text/plain\r\nX-Content-Type-Options: nosniff\r\n"
-"""On every answer. The name without a version: aiohttp's default tells its own and Python's."""
+"""On every answer."""
 
 
 class Request:
     """A request's head, and its body as far as it has arrived.
 
     Attributes:
-        method, path: as on the request line; the path with its query.
-        headers: case-insensitive, repeated ones kept.
+        method, target: as on the request line; the target with its query.
+        headers: by lower-case name, of each the first.
         declared_bytes: Content-Length; 0 without one.
+        pieces: of the body, for `read`.
+        missing_bytes: of a body of a declared length.
+        is_whole: whether all of the body has arrived.
+        is_last: whether its client wants the connection closed after the answer.
         delivery_id: given by the service to what is a delivery; sent with the answer.
         claimed_digest: what the service read of its signature.
         completed_s: when its body was complete, by the monotonic clock; set by the service.
     """
 
-    __slots__ = (
-        "_body",
-        "_message",
-        "claimed_digest",
-        "completed_s",
-        "declared_bytes",
-        "delivery_id",
-        "headers",
-        "method",
-        "path",
-    )
+    is_whole = False
+    delivery_id: str | None = None
+    claimed_digest = b""
+    completed_s = 0.0
 
-    def __init__(self, message: RawRequestMessage, body: StreamReader) -> None:
-        self._message = message
-        self._body = body
-        self.method = message.method
-        self.path = message.path
-        self.headers = message.headers
-        # The parser let nothing but digits pass, of a number below 2^64; of zeros before it any, which int() does not (4,300 digits).
-        self.declared_bytes = int(self.headers.get("Content-Length", "").lstrip("0") or 0)
-        self.delivery_id: str | None = None
-        self.claimed_digest = b""
-        self.completed_s = 0.0
+    def __init__(
+        self,
+        method: bytes,
+        target: bytes,
+        version: str,
+        headers: Sequence[tuple[bytes, bytes]],
+        *,
+        is_last: bool,
+        upgrades: bool,
+    ) -> None:
+        self.method = method
+        self.target = target
+        self.headers = found = dict(headers)
+        self.is_last = is_last
+        self.pieces: list[bytes] = []
+        self._version = version
+        self._upgrades = upgrades
+        self._repeated: Sequence[tuple[bytes, bytes]] = ()
+        if len(found) < len(headers):
+            found.update(reversed(headers))
+            self._repeated = headers
+        # llhttp let nothing but digits pass, of a number below 2^64; of zeros before it any, which int() does not (4,300 digits).
+        length = found.get(b"content-length")
+        self.declared_bytes = self.missing_bytes = int(length.lstrip(b"0") or 0) if length else 0
 
     @property
-    def query(self) -> MultiMapping[str]:
+    def path(self) -> bytes:
+        """The target before its query."""
+        return self.target.partition(b"?")[0]
+
+    @property
+    def query(self) -> dict[str, list[str]]:
         """The query's parameters, decoded."""
-        return self._message.url.query
+        query = self.target.partition(b"?")[2].partition(b"#")[0]
+        return parse_qs(query.decode("latin-1"), keep_blank_values=True)
 
-    @property
-    def is_last(self) -> bool:
-        """Whether its client wants the connection closed after the answer."""
-        return self._message.should_close
+    def values(self, name: bytes) -> list[str]:
+        """Every value of a header, in their order, without the whitespace around them."""
+        if name not in self.headers:
+            return []
+        if self._repeated:
+            return [value.strip(b" \t").decode("latin-1") for each, value in self._repeated if each == name]
+        return [self.headers[name].strip(b" \t").decode("latin-1")]
 
     def refuse_ambiguity(self) -> None:
-        """Refuse what the parser lets through and a proxy before us might read differently (RFC 9112 sections 6.1, 6.3, 11.2).
+        """Refuse what a proxy before us might read differently (RFC 9110 section 5.3; RFC 9112 sections 3.2, 6.1, 6.3, 11.2).
 
         Raises:
             BadRequest: that is so.
         """
-        version = self._message.version
-        if version not in _VERSIONS or self._message.upgrade:
+        if self._version not in _VERSIONS or self._upgrades:
             raise BadRequest("no other protocol is spoken here")
-        coding = self.headers.get("Transfer-Encoding")
-        if coding is not None and (coding.lower() != "chunked" or version < HttpVersion11):
+        coding = self.headers.get(b"transfer-encoding")
+        if coding is not None and (coding.strip(b" \t").lower() != b"chunked" or self._version == "1.0"):
             raise BadRequest("no other transfer coding than chunked, and none over HTTP/1.0")
+        if b"host" not in self.headers and self._version != "1.0":
+            raise BadRequest("no Host")
+        names = [name for name, _ in self._repeated if name in _ONCE]
+        if len(names) > len({*names}):
+            raise BadRequest("a header twice that has one value")
 
     def expects_continue(self) -> bool:
         """Whether its client waits for `CONTINUE`.
@@ -103,39 +144,128 @@ class Request:
         Raises:
             ExpectationFailed: it expects anything else.
         """
-        expected = self.headers.get("Expect")
-        if expected is None or self._message.version < HttpVersion11:
+        if b"expect" not in self.headers or self._version == "1.0":
             return False
-        if expected.lower() != "100-continue":
+        if [value.lower() for value in self.values(b"expect")] != ["100-continue"]:
             raise ExpectationFailed("only 100-continue can be expected")
-        return not self.is_whole()
-
-    def is_whole(self) -> bool:
-        """Whether all of the body has arrived and is read."""
-        return self._body.is_eof()
+        return not self.is_whole
 
     def read(self) -> bytes:
         """What has arrived of the body since the last look."""
-        # As StreamReader.read_nowait, without its counting and pausing: the connection has bounds of its own.
-        if self._body is EMPTY_PAYLOAD:
-            return b""
-        buffer = self._body._buffer  # noqa: SLF001 - see the module
-        chunk = buffer[0] if len(buffer) == 1 else b"".join(buffer)
-        buffer.clear()
-        ends = self._body._http_chunk_splits  # noqa: SLF001 - as above: an int for every chunk, however small, and nobody asks
-        if ends:
-            ends.clear()
-        return chunk
+        pieces = self.pieces
+        if len(pieces) == 1:
+            return pieces.pop()
+        self.pieces = []
+        return b"".join(pieces)
 
     def answered(self, status: int, text: bytes, headers: bytes, *, last: bool) -> bytes:
         """The answer to this request; see `answer`."""
-        if self.method == "HEAD":
+        if self.method == b"HEAD":
             text = b""
         if self.delivery_id is not None:
             headers += b"X-Delivery-Id: " + self.delivery_id.encode() + b"\r\n"
-        if not last and self._message.version < HttpVersion11:
+        if not last and self._version == "1.0":
             headers += b"Connection: keep-alive\r\n"
         return answer(status, text, headers, last=last)
+
+
+class Requests:
+    """The requests of one connection: its bytes in, heads and bodies out.
+
+    The methods that begin with ``on_`` are httptools' to call.
+
+    Attributes:
+        waiting: those whose head is whole, in their order, for the connection to take from.
+        unparsed: what was fed and waits for its turn, because so many requests do.
+    """
+
+    def __init__(self) -> None:
+        self.waiting: deque[Request] = deque()
+        self.unparsed = b""
+        self._http = HttpRequestParser(self)
+        self._arriving: Request | None = None  # the last one, until it is whole
+        self._target = b""  # of the head that is being read
+        self._headers: list[tuple[bytes, bytes]] = []  # of the same; then what comes as trailers
+        self._fed = self._began = 0  # pieces that the parser got, and those before the head
+
+    @property
+    def in_head(self) -> bool:
+        """Whether a head has begun and is not whole."""
+        return bool(self._target)
+
+    def close(self) -> None:
+        """Let the parser go, which knows us: together they, and all that it holds, would wait for the cyclic collector."""
+        del self._http
+        self.waiting.clear()
+
+    def feed(self, data: bytes | memoryview) -> None:
+        """Parse what arrived, until `PIPELINED_MAX` requests wait; the rest stays in ``unparsed``.
+
+        Raises:
+            BadRequest: that is not HTTP as RFC 9112 has it; the requests before it wait as they should.
+        """
+        if self.unparsed:
+            data, self.unparsed = self.unparsed + data, b""
+        size, at = len(data), 0
+        try:
+            while at < size and len(self.waiting) < PIPELINED_MAX:
+                until = at + _PARSED_BYTES_MAX
+                if self._arriving is not None and self._arriving.missing_bytes > 0:
+                    until += self._arriving.missing_bytes
+                self._fed += 1
+                self._http.feed_data(data if not at and until >= size else data[at:until])
+                at = until
+        except HttpParserCallbackError as error:
+            if isinstance(error.__context__, BadRequest):
+                raise error.__context__ from None
+            raise
+        except (HttpParserError, HttpParserUpgrade):
+            raise BadRequest("not HTTP as RFC 9112 has it") from None
+        if at < size:
+            self.unparsed = bytes(data[at:])
+
+    def on_url(self, target: bytes) -> None:
+        """Take the request line's target, or a piece of it."""
+        if not self._target:
+            self._began = self._fed
+            self._headers.clear()
+        self._target += target
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header, or a trailer, which nobody asks for."""
+        self._headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        """End the head: a request is there, and its body begins."""
+        target, headers, http = self._target, self._headers, self._http
+        self._target, self._headers = b"", []
+        if len(headers) > HEADERS_MAX:
+            raise BadRequest("too many headers")
+        # What came in one piece is shorter.
+        if self._fed > self._began and max(len(target), *(max(map(len, each)) for each in headers)) > LINE_BYTES_MAX:
+            raise BadRequest("too long a line")
+        request = self._arriving = Request(
+            http.get_method(),
+            target,
+            http.get_http_version(),
+            headers,
+            is_last=not http.should_keep_alive(),
+            upgrades=http.should_upgrade(),
+        )
+        self.waiting.append(request)
+
+    def on_body(self, piece: bytes) -> None:
+        """Take a piece of the body."""
+        request = self._arriving
+        if request is not None:
+            request.pieces.append(piece)
+            request.missing_bytes -= len(piece)
+
+    def on_message_complete(self) -> None:
+        """End the body."""
+        if self._arriving is not None:
+            self._arriving.is_whole = True
+            self._arriving = None
 
 
 def answer(status: int, text: bytes, headers: bytes, *, last: bool) -> bytes:

@@ -38,7 +38,8 @@ from bridge.tracing import Takes
 
 PATH = "/webhooks/instagram"
 
-_SIGNATURE = "X-Hub-Signature-256"
+_PATH, _SIGNATURE, _CONTENT_ENCODING = PATH.encode(), b"x-hub-signature-256", b"content-encoding"
+_MISSING = ("",)
 _CHALLENGE = re.compile(r"[0-9]{1,64}", re.ASCII)
 _SWEEP_INTERVAL_S = 1.0
 _STOP_INTERVAL_S = 0.02
@@ -136,17 +137,17 @@ class Webhook:
         Raises:
             Refused: with the reason.
         """
-        if request.path != PATH and request.path.partition("?")[0] != PATH:
+        if _PATH not in (request.target, request.path):
             raise NotFound("there is one path")
-        if request.method == "POST":
+        if request.method == b"POST":
             request.delivery_id = _delivery_id()
             if request.declared_bytes > self.body_bytes_max:
                 raise BodyTooLarge("the declared body is too large")
-            request.claimed_digest = claimed_digest(request.headers.getall(_SIGNATURE, ()))
-            if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+            request.claimed_digest = claimed_digest(request.values(_SIGNATURE))
+            if _CONTENT_ENCODING in request.headers and request.values(_CONTENT_ENCODING)[0].lower() != "identity":
                 raise BodyEncoded("the body is compressed")
             return None
-        if request.method == "GET":
+        if request.method == b"GET":
             challenge = self._challenge(request)
             self._telemetry.verification_requests.labels("accepted").inc()
             return challenge
@@ -194,18 +195,18 @@ class Webhook:
     def refused(self, request: Request | None, refused: Refused) -> None:
         """Count and log a refusal; ``request`` is None when there was no HTTP to read."""
         delivery_id = request and request.delivery_id
-        verification = request is not None and request.method == "GET" and not isinstance(refused, NotFound)
+        verification = request is not None and request.method == b"GET" and not isinstance(refused, NotFound)
         self._telemetry.refused(refused.reason, delivery=delivery_id is not None, verification=verification)
         if delivery_id is not None:
             _log.warning("delivery_refused", delivery_id=delivery_id, reason=refused.reason)
 
     def _challenge(self, request: Request) -> bytes:
         query = request.query
-        token = query.get("hub.verify_token", "").encode("utf-8", "surrogatepass")
+        token = query.get("hub.verify_token", _MISSING)[0].encode("utf-8", "surrogatepass")
         if not hmac.compare_digest(token, self.verify_token.encode()):
             raise WrongVerifyToken("hub.verify_token is missing or wrong")
-        challenge = query.get("hub.challenge", "")
-        if query.get("hub.mode") != "subscribe" or not _CHALLENGE.fullmatch(challenge):
+        challenge = query.get("hub.challenge", _MISSING)[0]
+        if query.get("hub.mode", _MISSING)[0] != "subscribe" or not _CHALLENGE.fullmatch(challenge):
             raise BadVerificationRequest("hub.mode is not subscribe, or hub.challenge is not 1 to 64 digits")
         return challenge.encode()
 

@@ -195,6 +195,21 @@ async def test_signature_in_a_trailer_does_not_count(street: Street, published: 
     assert await published() == []
 
 
+async def test_trailer_does_not_count_for_the_next_request(street: Street, published: Published) -> None:
+    """It belongs to nobody: in one segment with that request, and before it."""
+    first = raw(LINE, HOST, SIGNED, TE, body=CHUNKS[:-2])
+    trailed = first + f"X-A: b\r\n{SIGNED}\r\n\r\n".encode()
+    unsigned = request("POST", PATH, CL, body=BODY)
+    for segments in ([trailed + unsigned], [trailed, unsigned]):
+        async with Connection.open(street.serving.port) as connection:
+            statuses = []
+            for segment in segments:
+                await connection.send(segment)
+                statuses += [(await connection.answer()).status for _ in range(3 - len(segments))]
+            assert statuses == [200, 401]
+    assert len(await published()) == 2
+
+
 async def test_request_inside_a_body_is_only_a_body(street: Street, published: Published) -> None:
     """A delivery in the body of a GET, of a refused POST or of one to another path is never read as a request."""
     hiding = [

@@ -10,11 +10,12 @@ import socket
 import tracemalloc
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from time import monotonic
 
 import pytest
 
 from bridge.adapters import http
-from bridge.adapters.http import HEAD_BYTES_MAX
+from bridge.adapters.http import HEAD_BYTES_MAX, HEAD_TIMEOUT_S, IDLE_TIMEOUT_S
 from bridge.adapters.http_messages import Request
 from bridge.adapters.webhook import PATH, Webhook
 from bridge.encoding import DeadLetterEncoder
@@ -139,7 +140,7 @@ async def test_fault_over_one_connection_leaves_the_others_their_answers(
     begin = port.webhook.begin
 
     def begin_or_fail(request: Request) -> bytes | None:
-        if request.path == "/fault":
+        if request.path == b"/fault":
             raise RuntimeError("a text with what the client sent")
         return begin(request)
 
@@ -312,6 +313,22 @@ async def test_head_that_begins_behind_a_request_is_bounded_too(port: Port) -> N
         assert await statuses(client, 2) == [b"404", b"400"]
 
 
+async def test_head_that_begins_behind_a_request_has_the_time_of_a_head(port: Port) -> None:
+    """Not that of a connection where nothing is asked; when it is over the client is told so, and not before."""
+    wire = Wire()
+    connection = port.webhook()
+    connection.connection_made(wire)
+    connection.data_received(b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nX: a")
+    assert wire.answers == 1
+    assert connection.deadline < monotonic() + HEAD_TIMEOUT_S + 1 < monotonic() + IDLE_TIMEOUT_S
+    begun = connection.deadline
+    connection.data_received(b"b")
+    assert connection.deadline == begun, "more of it is no more time"
+    connection.expire()
+    assert wire.answers == 2
+    connection.connection_lost(None)
+
+
 @pytest.mark.parametrize(
     "ambiguous",
     [
@@ -349,6 +366,10 @@ class Wire(asyncio.Transport):
 
     def close(self) -> None:
         """There is nothing to close."""
+
+    def can_write_eof(self) -> bool:
+        """No: whoever is refused is closed at once."""
+        return False
 
     def pause_reading(self) -> None:
         """Remember."""

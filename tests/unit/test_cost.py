@@ -17,6 +17,7 @@ from types import FrameType
 
 import pytest
 
+from bridge.adapters.http import Connection
 from bridge.adapters.webhook import PATH, Webhook
 from bridge.encoding import DeadLetterEncoder
 from bridge.errors import Refused
@@ -70,7 +71,7 @@ def delivery(number: int, events: int) -> bytes:
 
 
 async def calls_of(
-    connections: Sequence[asyncio.Protocol], deliveries: Sequence[bytes], published: Callable[[], bool]
+    connections: Sequence[Connection], deliveries: Sequence[bytes], published: Callable[[], bool]
 ) -> int:
     """How many functions are called while the deliveries are taken, one on each connection, until they are published."""
     calls = 0
