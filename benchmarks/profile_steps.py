@@ -14,6 +14,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
+from itertools import chain
 from statistics import median
 
 from aiokafka import AIOKafkaProducer
@@ -38,6 +39,8 @@ EVENTS_PER_ROUND = 20_000
 
 PARTITIONS = 12
 CONNECTIONS = 32
+TOGETHER = 32
+"""Deliveries that are counted, and handed to the publisher, together, as those that arrive in one turn are."""
 RECORD_BYTES_MAX = 1024 * 1024
 SECRET = secrets.token_hex(16)
 
@@ -136,13 +139,13 @@ class Steps:
 
     def count(self) -> None:
         """Metrics."""
-        for delivery, records in zip(self._deliveries, self._records, strict=True):
-            self._telemetry.found(delivery.received_at, records, ())
+        for at in range(0, len(self._records), TOGETHER):
+            self._telemetry.found(self._records[at : at + TOGETHER], ())
 
     def append(self, publisher: KafkaPublisher) -> None:
         """Records → batches by topic and partition."""
-        for delivery, records in zip(self._deliveries, self._records, strict=True):
-            publisher.publish(records, delivery.received_at, _ignore)
+        for at in range(0, len(self._records), TOGETHER):
+            publisher.publish([*chain.from_iterable(self._records[at : at + TOGETHER])], _ignore)
 
     def close(self, publisher: KafkaPublisher) -> None:
         """Batches → their bytes, with the checksum; every flush is as large as it may be."""

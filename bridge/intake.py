@@ -19,6 +19,8 @@ import asyncio
 import enum
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import chain
 from typing import Literal, Protocol
 
 import structlog
@@ -61,8 +63,8 @@ HANDOVER_BYTES_MAX = 16 * 1024 * 1024
 """And their bodies: one largest body, or about a second of draining."""
 
 
-Found = Callable[[int, Sequence[Record], Sequence[Note]], None]
-"""Told of every delivery that walked the street: when it was received (milliseconds), its records, and what was odd."""
+Found = Callable[[Sequence[Sequence[Record]], Sequence[Note]], None]
+"""Told of deliveries that walked the street together: the records of each, and what was odd."""
 
 
 class Publisher(Protocol):
@@ -75,7 +77,7 @@ class Publisher(Protocol):
     async def until_ready(self) -> None:
         """Wait for that."""
 
-    def publish(self, records: Sequence[Record], received_at: int, settled: Callable[[Refused | None], None]) -> None:
+    def publish(self, records: Sequence[Record], settled: Callable[[Refused | None], None]) -> None:
         """Take records, in order; call ``settled`` with None when all are acknowledged, or with why they are not.
 
         When it is called with an error the producer that held the records is closed: nothing of them is sent later. What was on its
@@ -122,7 +124,7 @@ class Intake:
     Args:
         publisher: Kafka.
         spool: None where there is none.
-        found: counts the records and the notes of a delivery.
+        found: counts records and notes.
         body_bytes_max: the largest body; it always fits when nothing else is held.
         entered: hears of a new mode before any delivery is answered under it.
 
@@ -183,11 +185,13 @@ class Intake:
         """Take deliveries in the order in which they arrived; the caller holds their bytes until they are answered."""
         room = DELIVERIES_IN_FLIGHT_MAX - self.deliveries_in_flight
         self.deliveries_in_flight += min(room, len(arrived))
-        self._route([(delivery, self._counted(answer)) for delivery, answer in arrived[:room]])
+        self._route(arrived[:room])
         for _, answer in arrived[room:]:
             answer(Overloaded("too many deliveries in flight"))
 
     def _counted(self, answer: Answer) -> Answer:
+        """The answer to one of those in flight, for who answers it alone."""
+
         def done(outcome: Acknowledger | Refused) -> None:
             self.deliveries_in_flight -= 1
             answer(outcome)
@@ -207,35 +211,33 @@ class Intake:
             self._set_all_aside(arrived)
             return
         walked = self._walk(self.pipeline, [delivery for delivery, _ in arrived])
-        for (delivery, answer), records in zip(arrived, walked, strict=True):
-            if records:
-                self._publisher.publish(records, delivery.received_at, self._settling(delivery, answer))
-            else:
-                answer("none")
+        if not all(walked):
+            self._answer([each for each, records in zip(arrived, walked, strict=True) if not records], "none")
+            arrived = [each for each, records in zip(arrived, walked, strict=True) if records]
+        if arrived:
+            self._publisher.publish([*chain.from_iterable(walked)], partial(self._settled, arrived))
 
-    def _settling(self, delivery: Delivery, answer: Answer) -> Callable[[Refused | None], None]:
-        def settled(refused: Refused | None) -> None:
-            if refused is None:
-                answer("kafka")
-            else:
-                self.set_aside(delivery, answer)
+    def _settled(self, arrived: Sequence[Arrived], refused: Refused | None) -> None:
+        if refused is None:
+            self._answer(arrived, "kafka")
+        else:
+            self._set_all_aside(arrived)
 
-        return settled
+    def _answer(self, arrived: Sequence[Arrived], acknowledger: Acknowledger) -> None:
+        self.deliveries_in_flight -= len(arrived)
+        for _, answer in arrived:
+            answer(acknowledger)
 
     def _walk(self, pipeline: Pipeline, deliveries: Sequence[Delivery]) -> Sequence[Sequence[Record]]:
         """Take deliveries down the street, the records of each; together, because so the street's code stays in the caches."""
         notes: list[Note] = []
-        walked = []
-        for delivery in deliveries:
-            records = pipeline.records(delivery, notes)
-            self._found(delivery.received_at, records, notes)
-            notes.clear()
-            walked.append(records)
+        walked = [pipeline.records(delivery, notes) for delivery in deliveries]
+        self._found(walked, notes)
         return walked
 
     def _set_all_aside(self, arrived: Sequence[Arrived]) -> None:
         for delivery, answer in arrived:
-            self.set_aside(delivery, answer)
+            self.set_aside(delivery, self._counted(answer))
 
     def set_aside(self, delivery: Delivery, answer: Answer) -> None:
         """Put a delivery that Kafka cannot take now into the spool; from here on everything goes there."""
@@ -300,10 +302,10 @@ class Intake:
         for at in range(0, len(oldest), DRAIN_STEP_DELIVERIES):
             began = time.monotonic()
             deliveries = oldest[at : at + DRAIN_STEP_DELIVERIES]
-            for delivery, records in zip(deliveries, self._walk(pipeline, deliveries), strict=True):
+            for records in self._walk(pipeline, deliveries):
                 if records:
                     unsettled += 1
-                    self._publisher.publish(records, delivery.received_at, settled)
+                    self._publisher.publish(records, settled)
             # Live deliveries are read and answered meanwhile; where there are any, they have half of the time.
             await asyncio.sleep(time.monotonic() - began if self.deliveries_in_flight else 0)
             if acknowledged.done():  # refused: what follows must not overtake it

@@ -16,6 +16,7 @@ from bridge.event import EVENT_ID_DIGITS, WEBHOOK_FIELDS, Event, describe
 from bridge.notification import Note, parse
 from bridge.record import ALONE_OVERHEAD_BYTES, Record, content, header
 from bridge.routing import DEAD_LETTER, record_key, topic_name
+from bridge.varint import counted
 
 UNPROCESSABLE = "unprocessable"
 """The reason of a dead letter over which our own code failed."""
@@ -111,7 +112,7 @@ class Pipeline:
             notes.append(Note("unreadable", RECORD_TOO_LARGE))
             detail = f"{size} bytes for {topic}, at most {self._record_bytes_max}"
             return self._dead_letter(delivery, event.raw, RECORD_TOO_LARGE, detail, event.account_id)
-        return Record(topic, key, written, event.account_id, event.occurred_at, event.sent_at)
+        return Record(topic, key, written, delivery.received_at, event.account_id, occurred_at, event.sent_at)
 
     def _dead_letter(
         self, delivery: Delivery, body: bytes, reason: str, detail: str, account_id: str | None = None
@@ -129,15 +130,20 @@ class Pipeline:
         count, shared_headers = _shared_headers(delivery)
         # The source of an item: who puts it back could not tell it from raw.
         headers = (_source_header(account_id), _DEAD_LETTER_TYPE_HEADER, shared_headers)
-        return Record(self._dead_letter_topic, None, content(None, value, count - 1, headers))  # no event, no ce_id
+        written = content(None, value, count - 1, headers)  # no event, no ce_id
+        return Record(self._dead_letter_topic, None, written, delivery.received_at)
 
 
 # CloudEvents 1.0 Kafka binding, binary content mode: attributes as ce_ headers, the payload's type as content-type.
-_CONTENT_HEADERS = header("ce_specversion", b"1.0") + header("content-type", b"application/avro")
+_SHARED_HEADERS = (
+    header("ce_specversion", b"1.0") + header("content-type", b"application/avro") + counted(b"ig_delivery_id")
+)
+"""Those of a delivery's events, up to the delivery's id."""
+
 _DEAD_LETTER_TYPE_HEADER = header("ce_type", b"instagram_bridge.dead_letter.v1")
 _ID_HEADER = header("ce_id", bytes(EVENT_ID_DIGITS))[:-EVENT_ID_DIGITS]
 _TIME_HEADER = header("ce_time", b"2026-11-22T12:00:00.000Z")[: -len("2026-11-22T12:00:00.000Z")]
-"""What stands before an id, and before a time: both have always the same length."""
+"""What stands before an id, and before a time: they have always the same length."""
 
 _HEADERS = 6
 """Of every event: ce_specversion, content-type, ig_delivery_id, ce_id, ce_source, ce_type."""
@@ -148,7 +154,7 @@ _MILLISECONDS = [b".%03dZ" % rest for rest in range(1000)]
 
 def _shared_headers(delivery: Delivery) -> tuple[int, bytes]:
     """Of a delivery's events: how many headers each has beside its time, and those of them that all share."""
-    written = _CONTENT_HEADERS + header("ig_delivery_id", delivery.delivery_id.encode())
+    written = _SHARED_HEADERS + counted(delivery.delivery_id.encode())
     if delivery.traceparent is None:
         return _HEADERS, written
     return _HEADERS + 1, written + header("traceparent", delivery.traceparent.encode())

@@ -22,26 +22,28 @@ ALONE_OVERHEAD_BYTES = 61 + 5 + 3
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
-    """A record; its timestamp is the delivery's ``received_at``.
+    """A record.
 
     Attributes:
         topic: where it goes.
         key: decides the partition; null for one that may go to any.
         content: key, value and headers in Kafka's format, see `content`.
+        timestamp: the delivery's ``received_at``, milliseconds since the Unix epoch.
         account_id, occurred_at, sent_at: of the event in it, as Event's; null for a dead letter.
     """
 
     topic: str
     key: bytes | None
     content: bytes
+    timestamp: int
     account_id: str | None = None
     occurred_at: int | None = None
     sent_at: int | None = None
 
     @classmethod
-    def of(cls, topic: str, key: bytes | None, value: bytes, headers: Sequence[Header]) -> Self:
+    def of(cls, topic: str, key: bytes | None, value: bytes, headers: Sequence[Header], timestamp: int = 0) -> Self:
         """Make one of its parts."""
-        return cls(topic, key, content(key, value, len(headers), [header(*each) for each in headers]))
+        return cls(topic, key, content(key, value, len(headers), [header(*each) for each in headers]), timestamp)
 
     @property
     def value(self) -> bytes:

@@ -10,7 +10,8 @@ import traceback
 from bisect import bisect_left
 from collections import Counter as Tally
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import accumulate
+from itertools import accumulate, chain
+from operator import attrgetter
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics, generate_latest
@@ -35,6 +36,9 @@ _LATENCY_BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2
 
 
 disable_created_metrics()  # type: ignore[no-untyped-call] # a second series for every counter, which Prometheus itself does not use
+
+
+_topic = attrgetter("topic")
 
 
 class Telemetry:
@@ -139,15 +143,13 @@ class Telemetry:
         else:
             self.requests_refused.labels(reason).inc()
 
-    def found(self, received_at: int, records: Sequence[Record], notes: Sequence[Note]) -> None:
-        """Count what the street found in a delivery."""
-        counted = self._counted
-        now = time.time()
-        for record in records:
-            counted.records[record.topic] += 1
-            counted.last_record[record.topic] = now
-        if records:
-            self.watch.saw(received_at, records)
+    def found(self, walked: Sequence[Sequence[Record]], notes: Sequence[Note]) -> None:
+        """Count what the street found in deliveries, the records of each."""
+        counted, now = self._counted, time.time()
+        for topic, records in Tally(map(_topic, chain.from_iterable(walked))).items():
+            counted.records[topic] += records
+            counted.last_record[topic] = now
+        self.watch.saw(walked)
         for note in notes:
             self.unexpected.count(note)
 

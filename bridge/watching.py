@@ -10,7 +10,8 @@ from __future__ import annotations
 import time
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import accumulate
+from itertools import accumulate, chain
+from operator import attrgetter
 
 from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -23,6 +24,9 @@ ACCOUNTS_MAX = 10_000
 
 _DELAY_BUCKETS_MS = (100, 250, 500, 1000, 2500, 5000, 10_000, 30_000, 60_000, 300_000, 900_000, 3_600_000, 14_400_000)
 """From a healthy path to hours after the retry that comes at once; Meta retries for 36."""
+
+
+_account_and_time = attrgetter("account_id", "timestamp")
 
 
 class Watch(Collector):
@@ -41,30 +45,27 @@ class Watch(Collector):
         self._meta = _Delays()
         self._arrival = _Delays()
 
-    def saw(self, received_at: int, records: Sequence[Record]) -> None:
-        """Remember the records of a delivery; of its times the first record's count.
-
-        Args:
-            received_at: milliseconds since the Unix epoch.
-            records: at least one.
-        """
-        last_event_ms = self._last_event_ms
-        first = records[0]
-        for record in records:
-            last_event_ms[record.account_id] = received_at
-        if len(last_event_ms) > ACCOUNTS_MAX:
+    def saw(self, walked: Sequence[Sequence[Record]]) -> None:
+        """Remember the records of deliveries; of a delivery's times the first record's count."""
+        self._last_event_ms.update(map(_account_and_time, chain.from_iterable(walked)))
+        if len(self._last_event_ms) > ACCOUNTS_MAX:
             self._forget()
-        sent_at, occurred_at = first.sent_at, first.occurred_at
-        if sent_at is not None:
-            delay_ms, delays = received_at - sent_at, self._arrival
-            delays.counts[bisect_left(_DELAY_BUCKETS_MS, delay_ms)] += 1
-            if delay_ms > 0:  # clocks that disagree make no negative delay
-                delays.sum_ms += delay_ms
-            if occurred_at is not None:
-                delay_ms, delays = sent_at - occurred_at, self._meta
-                delays.counts[bisect_left(_DELAY_BUCKETS_MS, delay_ms)] += 1
-                if delay_ms > 0:
-                    delays.sum_ms += delay_ms
+        meta, arrival = self._meta, self._arrival
+        for records in walked:
+            if not records:
+                continue
+            first = records[0]
+            sent_at, occurred_at = first.sent_at, first.occurred_at
+            if sent_at is not None:
+                delay_ms = first.timestamp - sent_at
+                arrival.counts[bisect_left(_DELAY_BUCKETS_MS, delay_ms)] += 1
+                if delay_ms > 0:  # clocks that disagree make no negative delay
+                    arrival.sum_ms += delay_ms
+                if occurred_at is not None:
+                    delay_ms = sent_at - occurred_at
+                    meta.counts[bisect_left(_DELAY_BUCKETS_MS, delay_ms)] += 1
+                    if delay_ms > 0:
+                        meta.sum_ms += delay_ms
 
     def _forget(self) -> None:
         latest = sorted(self._last_event_ms, key=self._last_event_ms.__getitem__)[-ACCOUNTS_MAX // 2 :]

@@ -49,7 +49,7 @@ class WorkerIntake(Intake):
             self._direct(arrived)
             return
         for delivery, answer in arrived:
-            self._keeper.hand_over(delivery, answer, failed=False)
+            self._keeper.hand_over(delivery, self._counted(answer), failed=False)
 
     def set_aside(self, delivery: Delivery, answer: Answer) -> None:
         """Let the keeper spool a delivery that Kafka did not acknowledge."""

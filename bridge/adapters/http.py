@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from time import monotonic
-from typing import Protocol, cast
+from typing import Protocol, cast, get_args
 
 import structlog
 
@@ -51,6 +51,8 @@ allocate as much for every read and cut it down, and leave the heap full of hole
 
 _read_buffer = memoryview(bytearray(_READ_BYTES_MAX))
 _head_buffer = _read_buffer[:HEAD_BYTES_MAX]
+
+_ACKNOWLEDGED_BY = {who: f"X-Acknowledged-By: {who}\r\n".encode() for who in get_args(Acknowledger)}
 
 _NEVER = float("inf")
 
@@ -322,7 +324,7 @@ class Connection(asyncio.BufferedProtocol):
                 self._refuse(outcome)
             elif self._request is not None:
                 self._service.acknowledged(self._request, outcome)
-                self._answer(200, b"", b"X-Acknowledged-By: " + outcome.encode() + b"\r\n")
+                self._answer(200, b"", _ACKNOWLEDGED_BY[outcome])
             if not self._advancing:
                 self._advance()
         except Exception as error:  # noqa: BLE001 - a fault of ours; its text could hold what a client sent

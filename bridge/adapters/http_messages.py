@@ -55,6 +55,8 @@ _REASONS = {
 _COMMON = b"Server: instagram-bridge\r\nContent-Type: text/plain\r\nX-Content-Type-Options: nosniff\r\n"
 """On every answer."""
 
+_WITHOUT_TEXT = b"Content-Length: 0\r\n\r\n"
+
 
 class Request:
     """A request's head, and its body as far as it has arrived.
@@ -160,7 +162,7 @@ class Request:
 
     def answered(self, status: int, text: bytes, headers: bytes, *, last: bool) -> bytes:
         """The answer to this request; see `answer`."""
-        if self.method == b"HEAD":
+        if text and self.method == b"HEAD":
             text = b""
         if self.delivery_id is not None:
             headers += b"X-Delivery-Id: " + self.delivery_id.encode() + b"\r\n"
@@ -277,9 +279,10 @@ def answer(status: int, text: bytes, headers: bytes, *, last: bool) -> bytes:
         headers: lines, each with its end.
         last: the connection is closed after it.
     """
+    end = b"Content-Length: %d\r\n\r\n%s" % (len(text), text) if text else _WITHOUT_TEXT
     if last:
-        headers += b"Connection: close\r\n"
-    return b"%s%sContent-Length: %d\r\n\r\n%s" % (_head(status, int(time())), headers, len(text), text)
+        end = b"Connection: close\r\n" + end
+    return _head(status, int(time())) + headers + end
 
 
 def refusal_headers(refused: Refused) -> bytes:

@@ -116,7 +116,7 @@ class KafkaPublisher:
         """Wait for that."""
         await self._connected.wait()
 
-    def publish(self, records: Sequence[Record], received_at: int, settled: Settled) -> None:
+    def publish(self, records: Sequence[Record], settled: Settled) -> None:
         """Put records into the last open flush; see `bridge.intake.Publisher`."""
         if not self._connected.is_set():
             settled(NotAcknowledged("no connection to Kafka"))
@@ -129,7 +129,6 @@ class KafkaPublisher:
             self._opened.set()
         batches, partition_of = flush.batches, self._partition_of
         for record in records:
-            content = record.content
             number = partition_of.get(record.key)
             if number is None:
                 number = self._partition(record.key)
@@ -137,10 +136,10 @@ class KafkaPublisher:
             those = batches.get(place)
             if those is None:
                 those = batches[place] = [Batch(self._topics.batch_bytes_max)]
-            if not those[-1].append(content, received_at):
+            if not those[-1].append(record.content, record.timestamp):
                 those.append(Batch(self._topics.batch_bytes_max))
-                those[-1].append(content, received_at)
-            flush.bytes += len(content)
+                those[-1].append(record.content, record.timestamp)
+            flush.bytes += len(record.content)
         flush.settled.append(settled)
 
     async def run(self) -> None:

@@ -13,7 +13,8 @@ import hmac
 import re
 import secrets
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from itertools import chain
 from time import monotonic, time_ns
 
 import structlog
@@ -53,13 +54,12 @@ _TOGETHER_DELIVERIES, _TOGETHER_BYTES = 32, 64 * 1024
 _log = structlog.get_logger()
 
 
-def _random_ids() -> Iterator[str]:
-    while True:
-        drawn = secrets.token_bytes(16 * _IDS_AT_ONCE).hex()
-        yield from (drawn[at : at + 32] for at in range(0, len(drawn), 32))
+def _random_ids() -> list[str]:
+    drawn = secrets.token_bytes(16 * _IDS_AT_ONCE).hex()
+    return [drawn[at : at + 32] for at in range(0, len(drawn), 32)]
 
 
-_delivery_id = _random_ids().__next__
+_delivery_id = chain.from_iterable(iter(_random_ids, None)).__next__
 
 
 class Webhook:

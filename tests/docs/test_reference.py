@@ -37,9 +37,7 @@ def test_metrics_of_the_document_are_those_of_the_code() -> None:
     telemetry.acknowledged("kafka", 0.01)
     telemetry.refused("bad_request", delivery=False, verification=False)
     telemetry.refused("wrong_verify_token", delivery=False, verification=True)
-    telemetry.found(
-        1_763_800_000_000, [Record.of("instagram.messages", None, b"", [])], [Note("unknown_key", "message.new")]
-    )
+    telemetry.found([[Record.of("instagram.messages", None, b"", [])]], [Note("unknown_key", "message.new")])
     shown = set()
     for family in telemetry.registry.collect():
         assert family.samples, f"{family.name} has labels, and this test sets none"

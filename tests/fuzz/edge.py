@@ -52,7 +52,7 @@ class Remembering:
     async def until_ready(self) -> None:
         """It always is."""
 
-    def publish(self, records: Sequence[Record], _received_at: int, settled: Callable[[Refused | None], None]) -> None:
+    def publish(self, records: Sequence[Record], settled: Callable[[Refused | None], None]) -> None:
         """Decide by the case's own dice."""
         refused = NotAcknowledged("not this one") if self.random.random() < 0.1 else None
 

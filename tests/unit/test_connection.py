@@ -49,7 +49,7 @@ class Kafka:
     async def until_ready(self) -> None:
         """It always is."""
 
-    def publish(self, _records: Sequence[Record], _received_at: int, settled: Callable[[Refused | None], None]) -> None:
+    def publish(self, _records: Sequence[Record], settled: Callable[[Refused | None], None]) -> None:
         """Acknowledge."""
         asyncio.get_running_loop().call_soon(settled, None)
 
@@ -230,7 +230,7 @@ async def test_client_that_sends_on_before_its_answer_waits_with_it(
 ) -> None:
     """One delivery at a time: what comes behind it is read when it is answered, and then all of it."""
     waiting: list[Callable[[Refused | None], None]] = []
-    monkeypatch.setattr(Kafka, "publish", lambda _self, _records, _received_at, settled: waiting.append(settled))
+    monkeypatch.setattr(Kafka, "publish", lambda _self, _records, settled: waiting.append(settled))
     body = bytes(2 * KERNEL_BYTES_MAX)
     loop = asyncio.get_running_loop()
     with port.client() as client:

@@ -46,7 +46,7 @@ class Acknowledging:
     async def until_ready(self) -> None:
         """It always is."""
 
-    def publish(self, records: Sequence[Record], _received_at: int, settled: Callable[[Refused | None], None]) -> None:
+    def publish(self, records: Sequence[Record], settled: Callable[[Refused | None], None]) -> None:
         """Count, and acknowledge."""
         self.records += len(records)
         settled(None)

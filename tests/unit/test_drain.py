@@ -50,9 +50,9 @@ class Kafka(ScriptedKafka):
         self.handed = 0
         self.told: Callable[[], None] = lambda: None
 
-    def publish(self, records: Sequence[Record], received_at: int, settled: Settled) -> None:
+    def publish(self, records: Sequence[Record], settled: Settled) -> None:
         """Count, and take them into the flush."""
-        super().publish(records, received_at, settled)
+        super().publish(records, settled)
         self.handed += 1
         self.told()
 
@@ -99,7 +99,7 @@ class Drain:
         self.intake = Intake(
             publisher=self.kafka,
             spool=self.spool,
-            found=lambda _received_at, _records, _notes: self.walked(),
+            found=lambda walked, _notes: [self.walked() for _ in walked].clear(),
             body_bytes_max=1 << 20,
         )
         self.intake.pipeline = PIPELINE

@@ -71,9 +71,8 @@ class ScriptedKafka:
         """Wait for that."""
         await self._connected.wait()
 
-    def publish(self, records: Sequence[Record], received_at: int, settled: Settled) -> None:
+    def publish(self, records: Sequence[Record], settled: Settled) -> None:
         """Take records into the flush."""
-        del received_at
         if self.ready:
             self._flush.append((records, settled))
         else:
@@ -162,7 +161,7 @@ class Story:
         self.intake = Intake(
             publisher=self.kafka,
             spool=self.spool if spool else None,
-            found=lambda _received_at, _records, _notes: None,
+            found=lambda _walked, _notes: None,
             body_bytes_max=1 << 20,
         )
         self.intake.pipeline = PIPELINE

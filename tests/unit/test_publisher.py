@@ -75,7 +75,7 @@ def publish(publisher: KafkaPublisher, deliveries: int, settled: list[tuple[int,
     """Deliveries of one record each, who tell their number and what became of them."""
     for number in range(deliveries):
         record = Record.of("t", f"{number}".encode(), b"x" * RECORD_BYTES, [])
-        publisher.publish([record], 1, lambda refused, number=number: settled.append((number, refused)))  # type: ignore[misc]
+        publisher.publish([record], lambda refused, number=number: settled.append((number, refused)))  # type: ignore[misc]
 
 
 async def test_much_that_arrives_meanwhile_goes_in_several_requests_and_in_its_order() -> None:

@@ -125,7 +125,7 @@ async def test_producer_given_up_in_the_middle_of_a_request_sends_no_more_and_le
         for connection in producers[0].client._conns.values():  # noqa: SLF001 - else the kernel may hold all of it
             sock = connection._writer.get_extra_info("socket")  # noqa: SLF001 - as above
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_BYTES)
-        publisher.publish([Record.of(TOPIC, b"k", b"x" * RECORD_BYTES, [])], 1, refused.set_result)
+        publisher.publish([Record.of(TOPIC, b"k", b"x" * RECORD_BYTES, [])], refused.set_result)
         assert isinstance(await refused, NotAcknowledged)
         assert broker.request_bytes > RECORD_BYTES, "else this test shows nothing"
         broker.reads_again.set()

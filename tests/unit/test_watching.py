@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import msgspec
 import pytest
 from prometheus_client import generate_latest
 
 from bridge.errors import Misconfigured
 from bridge.notification import Note
+from bridge.record import Record
 from bridge.settings import Settings, load, watched_accounts
 from bridge.telemetry import Telemetry
 from bridge.watching import ACCOUNTS_MAX
@@ -32,7 +34,7 @@ def test_times_of_the_first_event_become_delays_of_meta_and_of_the_way() -> None
     body = wrapped(one, item('"message":{"mid":"n"}')).replace(
         b'"time":1569262486134', f'"time":{RECEIVED_AT - 2000}'.encode()
     )
-    telemetry.found(RECEIVED_AT, records(body), notes)
+    telemetry.found([records(body)], notes)
     assert shown(telemetry, "meta_seconds_sum") == {"": 0.25}
     assert shown(telemetry, "arrival_seconds_sum") == {"": 2.0}
     buckets = shown(telemetry, "arrival_seconds_bucket")
@@ -44,7 +46,7 @@ def test_times_that_are_missing_or_in_the_future_break_nothing() -> None:
     telemetry = Telemetry()
     ahead = wrapped(change("mentions", "{}"), array="changes").replace(b"1569262486134", b"4102444800000")
     for body in (ahead, b"not JSON", b'{"object":"instagram","entry":[]}'):
-        telemetry.found(RECEIVED_AT, records(body), [])
+        telemetry.found([records(body)], [])
     assert shown(telemetry, "arrival_seconds_count") == {"": 1}
     assert shown(telemetry, "arrival_seconds_sum") == {"": 0}
     assert shown(telemetry, "meta_seconds_count") == {"": 0}
@@ -54,7 +56,7 @@ def test_watched_account_is_told_by_its_label_and_silent_since_the_start() -> No
     """Its id is in no metric; an account that never had an event counts from the start, so that its silence is noticed too."""
     began = time.time()
     telemetry = Telemetry({ACCOUNT: "shop", "17841499999999999": "outlet"})
-    telemetry.found(RECEIVED_AT, records(wrapped(item('"message":{"mid":"m"}'))), [])
+    telemetry.found([records(wrapped(item('"message":{"mid":"m"}')))], [])
     gauges = shown(telemetry, "account_last_event_timestamp_seconds")
     assert gauges['{account="shop"}'] == RECEIVED_AT / 1000
     assert gauges['{account="outlet"}'] == pytest.approx(began, abs=60)
@@ -66,9 +68,9 @@ def test_accounts_beyond_the_bound_forget_the_silent_ones_but_no_watched_one() -
     """However many accounts there are, memory is bounded."""
     (one,) = records(wrapped(item('"message":{"mid":"m"}')))
     telemetry = Telemetry({ACCOUNT: "shop"})
-    telemetry.found(1, [one], [])
+    telemetry.found([[msgspec.structs.replace(one, timestamp=1)]], [])
     for number in range(ACCOUNTS_MAX):
-        telemetry.found(1000 + number, [type(one)(one.topic, None, b"", account_id=f"{number}")], [])
+        telemetry.found([[Record(one.topic, None, b"", 1000 + number, f"{number}")]], [])
     known = telemetry.watch.seconds_ago(time.time())
     assert len(known) == ACCOUNTS_MAX // 2 + 1
     assert {ACCOUNT, f"{ACCOUNTS_MAX - 1}"} <= known.keys()

@@ -49,7 +49,7 @@ class Worker:
         self.answers: dict[str, Acknowledger | Refused] = {}
         self.intake = WorkerIntake(
             publisher=self.kafka,
-            found=lambda _received_at, _records, _notes: None,
+            found=lambda _walked, _notes: None,
             body_bytes_max=1 << 20,
             keeper=self.keeper,
             shared_mode=lambda: self.keepers_mode,
