@@ -34,8 +34,9 @@ from bridge.varint import LENGTHS, SHORT_BYTES, counted, varint
 Schema = dict[str, Any]
 """A parsed .avsc."""
 
-_IDS_MAX, _ID_BYTES_MAX = 20_000, 64
-"""Ids that are remembered as they are written, and the longest of them: 3 MB, then they start afresh. Meta's have 15 to 20 digits."""
+_IDS_MAX, _ID_BYTES_MAX = 4096, 64
+"""Accounts' ids that are remembered as they are written, and the longest of them: 0.6 MB, then they start afresh. Meta's have 15 to 20
+digits. A customer's is written anew: there are so many that finding one costs more than writing it."""
 
 _TIMES_MAX = 4096
 """Times that are remembered: a few deliveries' worth, half a MB."""
@@ -113,7 +114,12 @@ class _Generator:
     def __init__(self, webhook_field: str, schema: Schema, prefix: bytes) -> None:
         self._schema = schema
         self._root = root_path(webhook_field)
-        self._lines = ["def encode(event, arrival, notes):", " typed = event.typed", " text = event.event_id.encode()"]
+        self._lines = [
+            "def encode(event, arrival, notes):",
+            *_CUSTOMER,
+            " typed = event.typed",
+            " text = event.event_id.encode()",
+        ]
         self._types: dict[str, Schema] = {}
         self.names: dict[str, Any] = {
             "PREFIX": prefix,
@@ -252,12 +258,27 @@ _EVERY = {
     "event_id": ("SIZE[len(text)]", "text"),
     "webhook_field": (),
     "origin": ("FIELD_AND_ORIGIN[event.origin]",),
-    **{name: (f"ID[event.{name}]",) for name in ("entry_id", "account_id", "customer_id", "sender_id", "recipient_id")},
+    **{name: (f"ID[event.{name}]",) for name in ("entry_id", "account_id")},
+    "customer_id": ("customer",),
+    **{
+        name: (f"customer if event.{name} is customer_id else ID[event.{name}]",)
+        for name in ("sender_id", "recipient_id")
+    },
     **{name: (f"TIME[event.{name}]",) for name in ("occurred_at", "sent_at")},
     "received_at": ("arrival",),
     "delivery_id": (),
 }
 """How the fields that every event begins with are written: from the event, not from Meta's keys."""
+
+_CUSTOMER = (
+    " customer_id = event.customer_id",
+    " if customer_id is None: customer = b'\\0'",
+    " else:",
+    "  text = customer_id.encode()",
+    "  size = len(text)",
+    "  customer = (SOME[size] if size < SHORT else some_length(size)) + text",
+)
+"""The customer's id, for its own field and for the party that it is."""
 
 
 def _some_length(size: int) -> bytes:
@@ -273,7 +294,7 @@ _SOME_LENGTHS = [_some_length(size) for size in range(SHORT_BYTES)]
 
 
 class _Ids(dict[str | None, bytes]):
-    """Nullable ids as Avro writes them: an event names its account three times and its customer twice."""
+    """Nullable ids as Avro writes them: an event names its account three times."""
 
     def __missing__(self, text: str | None) -> bytes:
         written = b"\0" if text is None else _some(text.encode())
