@@ -259,7 +259,8 @@ def _identity(kind: str | None, part: Object, occurred_at: int | None) -> list[o
         mid = as_id(mid)
     identity: list[object] | None = None
     if kind == "message":
-        identity = None if mid is None else [mid, as_flag(part.get("is_deleted"))]
+        deleted = part.get("is_deleted")
+        identity = None if mid is None else [mid, deleted if deleted is None else as_flag(deleted)]
     elif kind == "postback":
         identity = [mid] if mid is not None else [None, occurred_at, _text(part, "payload")]
     elif kind == "referral":

@@ -62,26 +62,27 @@ class Pipeline:
         a delivery that fails every time it comes would end the subscription.
         """
         try:
-            return self._walk(delivery, notes)
+            notification = parse(delivery.body)
+            arrival = encode_arrival(delivery.received_at, delivery.delivery_id)
+            shared = _shared_headers(delivery)
+            records = [
+                self._record(describe(item, notes), delivery, arrival, shared, notes) for item in notification.items
+            ]
+            if notification.unreadable or notification.notes:
+                notes.extend(notification.notes)
+                records += [
+                    self._unreadable(delivery, part.raw, notes, part.error.reason, str(part.error))
+                    for part in notification.unreadable
+                ]
         except Unreadable as error:
-            return [self._unreadable(delivery, notes, error.reason, str(error))]
+            return [self._unreadable(delivery, delivery.body, notes, error.reason, str(error))]
         except Exception as error:  # noqa: BLE001 - see above; its text could hold the body, so only its type is told
-            return [self._unreadable(delivery, notes, UNPROCESSABLE, type(error).__name__)]
-
-    def _unreadable(self, delivery: Delivery, notes: list[Note], reason: str, detail: str) -> Record:
-        notes.append(Note("unreadable", reason))
-        return self._dead_letter(delivery, delivery.body, reason, detail)
-
-    def _walk(self, delivery: Delivery, notes: list[Note]) -> list[Record]:
-        notification = parse(delivery.body)
-        notes.extend(notification.notes)
-        arrival = encode_arrival(delivery.received_at, delivery.delivery_id)
-        shared = _shared_headers(delivery)
-        records = [self._record(describe(item, notes), delivery, arrival, shared, notes) for item in notification.items]
-        for part in notification.unreadable:
-            notes.append(Note("unreadable", part.error.reason))
-            records.append(self._dead_letter(delivery, part.raw, part.error.reason, str(part.error)))
+            return [self._unreadable(delivery, delivery.body, notes, UNPROCESSABLE, type(error).__name__)]
         return records
+
+    def _unreadable(self, delivery: Delivery, body: bytes, notes: list[Note], reason: str, detail: str) -> Record:
+        notes.append(Note("unreadable", reason))
+        return self._dead_letter(delivery, body, reason, detail)
 
     def _record(
         self, event: Event, delivery: Delivery, arrival: bytes, shared: tuple[int, bytes], notes: list[Note]

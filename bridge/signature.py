@@ -8,11 +8,16 @@ than one secret is live even when none is being rotated.
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import re
 from collections.abc import Sequence
 
 from bridge.errors import SignatureMalformed, SignatureMismatch, SignatureMissing, SignatureRepeated
+
+_BLOCK_BYTES = hashlib.sha256().block_size
+_INNER, _OUTER = (bytes(byte ^ pad for byte in range(256)) for pad in (0x36, 0x5C))
+"""What the key is mixed with, a byte at a time."""
 
 _SIGNATURE = re.compile(r"sha256=([0-9a-fA-F]{64})", re.ASCII)
 
@@ -25,19 +30,23 @@ class AppSecret:
         key: the secret's bytes.
     """
 
-    __slots__ = ("_keyed", "key", "label")
+    __slots__ = ("_inner", "_outer", "key", "label")
 
     def __init__(self, label: str, key: bytes) -> None:
         self.label = label
         self.key = key
-        # What HMAC does with the key alone is a third of what a usual body costs, and always the same.
-        self._keyed = hmac.new(key, digestmod="sha256")
+        # HMAC is a hash within a hash, each begun with a block made of the key (RFC 2104 section 2). That is always the same, and a
+        # third of what a usual body costs.
+        block = (key if len(key) <= _BLOCK_BYTES else hashlib.sha256(key).digest()).ljust(_BLOCK_BYTES, b"\0")
+        self._inner = hashlib.sha256(block.translate(_INNER))
+        self._outer = hashlib.sha256(block.translate(_OUTER))
 
     def digest(self, body: bytes) -> bytes:
         """The HMAC-SHA256 of a body."""
-        keyed = self._keyed.copy()
-        keyed.update(body)
-        return keyed.digest()
+        inner, outer = self._inner.copy(), self._outer.copy()
+        inner.update(body)
+        outer.update(inner.digest())
+        return outer.digest()
 
     def __repr__(self) -> str:
         return f"AppSecret(label={self.label!r})"

@@ -19,6 +19,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
+from bridge.delivery import Delivery
 from bridge.notification import Note
 from bridge.record import Record
 from bridge.watching import Watch
@@ -115,21 +116,23 @@ class Telemetry:
         """The metrics of this process in Prometheus' text form."""
         return generate_latest(self.registry)
 
-    def authenticated(self, label: str, received_at: int, body_bytes: int) -> None:
-        """Count an authentic delivery."""
+    def authenticated(self, deliveries: Sequence[Delivery]) -> None:
+        """Count authentic deliveries."""
         counted = self._counted
-        counted.matches[label] += 1
-        counted.last_match[label] = received_at / 1000
-        counted.received_bytes += body_bytes
+        for delivery in deliveries:
+            label = delivery.app_secret_label
+            counted.matches[label] += 1
+            counted.last_match[label] = delivery.received_at / 1000
+            counted.received_bytes += len(delivery.body)
 
     def last_match_seconds_ago(self, label: str, now: float) -> int | None:
         """How long ago this app secret last matched; None when it has not since the start."""
         matched = self._counted.last_match.get(label)
         return None if matched is None else round(now - matched)
 
-    def acknowledged(self, acknowledger: str, seconds: float) -> None:
-        """Count a delivery that was answered 200, and how long that took from its last byte."""
-        counted = self._counted
+    def acknowledged(self, acknowledger: str, completed_s: float) -> None:
+        """Count a delivery that is answered 200, and how long that took since its last byte, by the monotonic clock."""
+        seconds, counted = time.monotonic() - completed_s, self._counted
         counted.deliveries[acknowledger] += 1
         counted.latencies[bisect_left(_LATENCY_BUCKETS_S, seconds)] += 1
         counted.latency_sum_s += seconds

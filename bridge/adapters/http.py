@@ -58,24 +58,29 @@ _NEVER = float("inf")
 
 
 class Service(Protocol):
-    """What a connection serves; `bridge.adapters.webhook` keeps it."""
+    """What a connection serves; `bridge.adapters.webhook` keeps it.
+
+    Attributes:
+        hold: counts bytes of a body that is being read, or raises Overloaded.
+        release: counts them no more.
+        acknowledged: hears of a delivery that is taken, and when its body was whole, before it is answered.
+    """
 
     connections: set[Connection]
     stopping: bool
     body_bytes_max: int
+    hold: Callable[[int], None]
     release: Callable[[int], None]
+    acknowledged: Callable[[Acknowledger, float], None]
 
-    def hold(self, more_bytes: int, connection: Connection) -> None:
-        """Count bytes of a body that is being read; raises Refused."""
+    def make_room(self, more_bytes: int, connection: Connection, overloaded: Overloaded) -> None:
+        """Count bytes of a body that ``hold`` has refused, when somebody else can give way; raises Refused."""
 
     def begin(self, request: Request) -> bytes | None:
         """Look at a head: the text to answer 200 with, or None when the body is to be read; raises Refused."""
 
     def take(self, request: Request, body: bytes, answered: Answer) -> None:
         """Take a whole body; ``answered`` is called once, maybe before this returns."""
-
-    def acknowledged(self, request: Request, acknowledger: Acknowledger) -> None:
-        """Hear that a delivery is taken, before it is answered."""
 
     def refused(self, request: Request | None, refused: Refused) -> None:
         """Hear of a refusal; ``request`` is None when there was no HTTP to read."""
@@ -281,7 +286,7 @@ class Connection(asyncio.BufferedProtocol):
             if text is not None:
                 self._answer(200, text)
                 return
-            if request.expects_continue() and self._transport is not None:
+            if b"expect" in request.headers and request.expects_continue() and self._transport is not None:
                 self._transport.write(CONTINUE)
             self.deadline = monotonic() + BODY_TIMEOUT_S
         except Refused as refused:
@@ -293,7 +298,10 @@ class Connection(asyncio.BufferedProtocol):
         try:
             if chunk:
                 self._head_bytes = 0
-                self._service.hold(len(chunk), self)
+                try:
+                    self._service.hold(len(chunk))
+                except Overloaded as overloaded:
+                    self._service.make_room(len(chunk), self, overloaded)
                 self._held_bytes += len(chunk)
                 self._chunks.append(chunk)
                 if self._held_bytes > self._service.body_bytes_max:
@@ -323,7 +331,7 @@ class Connection(asyncio.BufferedProtocol):
             if isinstance(outcome, Refused):
                 self._refuse(outcome)
             elif self._request is not None:
-                self._service.acknowledged(self._request, outcome)
+                self._service.acknowledged(outcome, self._request.completed_s)
                 self._answer(200, b"", _ACKNOWLEDGED_BY[outcome])
             if not self._advancing:
                 self._advance()

@@ -136,17 +136,18 @@ class Request:
             raise BadRequest("no other transfer coding than chunked, and none over HTTP/1.0")
         if b"host" not in self.headers and self._version != "1.0":
             raise BadRequest("no Host")
-        names = [name for name, _ in self._repeated if name in _ONCE]
-        if len(names) > len({*names}):
-            raise BadRequest("a header twice that has one value")
+        if self._repeated:
+            names = [name for name, _ in self._repeated if name in _ONCE]
+            if len(names) > len({*names}):
+                raise BadRequest("a header twice that has one value")
 
     def expects_continue(self) -> bool:
-        """Whether its client waits for `CONTINUE`.
+        """Whether its client, which has sent Expect, waits for `CONTINUE`.
 
         Raises:
             ExpectationFailed: it expects anything else.
         """
-        if b"expect" not in self.headers or self._version == "1.0":
+        if self._version == "1.0":
             return False
         if [value.lower() for value in self.values(b"expect")] != ["100-continue"]:
             raise ExpectationFailed("only 100-continue can be expected")
@@ -210,13 +211,17 @@ class Requests:
             data, self.unparsed = self.unparsed + data, b""
         size, at = len(data), 0
         try:
+            if size <= _PARSED_BYTES_MAX and len(self.waiting) < PIPELINED_MAX:
+                at = size
+                self._fed += 1
+                self._http.feed_data(data)
             while at < size and len(self.waiting) < PIPELINED_MAX:
                 until = at + _PARSED_BYTES_MAX
                 if self._arriving is not None and self._arriving.missing_bytes > 0:
                     until += self._arriving.missing_bytes
                 self._fed += 1
-                self._http.feed_data(data if not at and until >= size else data[at:until])
-                at = until
+                piece, at = data[at:until], until
+                self._http.feed_data(piece)
         except HttpParserCallbackError as error:
             if isinstance(error.__context__, BadRequest):
                 raise error.__context__ from None

@@ -87,7 +87,9 @@ class Webhook:
         self.connections: set[Connection] = set()
         self.stopping = False
         self.body_bytes_max = body_bytes_max
+        self.hold: Callable[[int], None] = intake.hold
         self.release: Callable[[int], None] = intake.release
+        self.acknowledged: Callable[[Acknowledger, float], None] = telemetry.acknowledged
         self._intake = intake
         self._telemetry = telemetry
         self._loop = asyncio.get_running_loop()
@@ -111,22 +113,19 @@ class Webhook:
             connection.abort()
         self._sweeper.cancel()
 
-    def hold(self, more_bytes: int, connection: Connection) -> None:
-        """Count bytes of a body as they arrive; when they are too many, whoever holds the most of an unfinished one gives way.
+    def make_room(self, more_bytes: int, connection: Connection, overloaded: Overloaded) -> None:
+        """Count bytes of a body for which there is no room: whoever holds the most of an unfinished one gives way.
 
         Else a few clients that send large bodies slowly, and unsigned, would keep everybody else out.
 
         Raises:
             Refused: that is this connection, or nobody.
         """
-        try:
-            self._intake.hold(more_bytes)
-        except Overloaded as overloaded:
-            largest = max(self.connections, key=lambda each: each.unfinished_bytes)
-            if largest.unfinished_bytes <= connection.unfinished_bytes + more_bytes:
-                raise
-            largest.give_way(overloaded)
-            self._intake.hold(more_bytes)
+        largest = max(self.connections, key=lambda each: each.unfinished_bytes)
+        if largest.unfinished_bytes <= connection.unfinished_bytes + more_bytes:
+            raise overloaded
+        largest.give_way(overloaded)
+        self.hold(more_bytes)
 
     def begin(self, request: Request) -> bytes | None:
         """Look at a request's head; the body is not read yet.
@@ -137,7 +136,7 @@ class Webhook:
         Raises:
             Refused: with the reason.
         """
-        if _PATH not in (request.target, request.path):
+        if request.target != _PATH and request.path != _PATH:  # noqa: PLR1714 - the second only where the first is another
             raise NotFound("there is one path")
         if request.method == b"POST":
             request.delivery_id = _delivery_id()
@@ -172,6 +171,7 @@ class Webhook:
             if self._arrived:
                 self._loop.call_soon(self._take_some)
             if authentic:
+                self._telemetry.authenticated([delivery for delivery, _ in authentic])
                 self._intake.take(authentic)
 
     def _authenticate_some(self, authentic: list[Arrived]) -> None:
@@ -185,12 +185,7 @@ class Webhook:
             except Refused as refused:
                 answered(refused)
                 continue
-            self._telemetry.authenticated(label, received_at, len(body))
             authentic.append((Delivery(body, received_at, request.delivery_id or "", label), answered))
-
-    def acknowledged(self, request: Request, acknowledger: Acknowledger) -> None:
-        """Count a delivery that is answered 200."""
-        self._telemetry.acknowledged(acknowledger, monotonic() - request.completed_s)
 
     def refused(self, request: Request | None, refused: Refused) -> None:
         """Count and log a refusal; ``request`` is None when there was no HTTP to read."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from typing import TypeVar, get_args
 
+from bridge.delivery import Delivery
 from bridge.errors import BridgeError, Refused, Unreadable
 from bridge.intake import Acknowledger
 from bridge.notification import Note
@@ -33,8 +35,8 @@ def leaves(root: type[Error]) -> Iterator[type[Error]]:
 def test_metrics_of_the_document_are_those_of_the_code() -> None:
     """Names, kinds and labels, of everything that a scrape can show."""
     telemetry = Telemetry({"17841400000000001": "shop"})
-    telemetry.authenticated("new", received_at=1_763_800_000_000, body_bytes=2)
-    telemetry.acknowledged("kafka", 0.01)
+    telemetry.authenticated([Delivery(b"{}", 1_763_800_000_000, "0" * 32, "new")])
+    telemetry.acknowledged("kafka", time.monotonic())
     telemetry.refused("bad_request", delivery=False, verification=False)
     telemetry.refused("wrong_verify_token", delivery=False, verification=True)
     telemetry.found([[Record.of("instagram.messages", None, b"", [])]], [Note("unknown_key", "message.new")])

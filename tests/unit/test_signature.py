@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hmac
+
 import pytest
 
 from bridge.errors import Refused, SignatureMalformed, SignatureMismatch, SignatureMissing, SignatureRepeated
@@ -113,3 +115,12 @@ def test_app_secret_shown_hides_its_key() -> None:
     """A secret that ends up in a log or a traceback shows its label alone."""
     assert "app-secret" not in f"{FIRST!r} {FIRST} {SECRETS}"
     assert "page" in repr(FIRST)
+
+
+@pytest.mark.parametrize("length", [1, 63, 64, 65, 200])
+def test_digest_is_hmac_for_keys_of_any_length(length: int) -> None:
+    """Shorter than a block of SHA-256, exactly one, and longer; again and again, for one secret signs all bodies."""
+    key = bytes(range(1, length + 1))
+    secret = AppSecret("main", key)
+    for body in (b"", b"x", bytes(10_000)):
+        assert secret.digest(body) == hmac.digest(key, body, "sha256")
