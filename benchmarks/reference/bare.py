@@ -5,7 +5,7 @@ the record has 8 fields and no headers; there are no limits, no time-outs, no ev
 story, and pipelined requests are not kept in order. A bound, not a server: it shows what is left to win without leaving
 Python. It shares no code with the bridge, so what makes one slower does not hide in the other.
 
-The parser is aiohttp's own (aiohttp.http_parser.HttpRequestParser, a private API): the bridge's locks hold it already.
+The parser is the bridge's own, httptools.
 """
 
 from __future__ import annotations
@@ -15,18 +15,13 @@ import hmac
 import os
 import signal
 import time
-from functools import partial
+from typing import cast
 
 import msgspec
-from aiohttp import StreamReader
-from aiohttp.base_protocol import BaseProtocol
-from aiohttp.http_parser import HttpRequestParser, RawRequestMessage
 from aiokafka import AIOKafkaProducer
 from aiokafka.partitioner import murmur2
 from aiokafka.producer.message_accumulator import BatchBuilder
-
-BODY_BUFFER_BYTES = 16 * 1024 * 1024
-"""Beyond it the parser would pause the connection, and nothing here would ever resume it; the bridge's largest body."""
+from httptools import HttpRequestParser
 
 BATCH_BYTES_MAX = 1024 * 1024
 """The brokers' default message.max.bytes."""
@@ -95,27 +90,48 @@ class Publisher:
             flushed.set_result(None)
 
 
-class Connection(BaseProtocol):
-    """One connection: feeds the parser, answers when the flush is acknowledged."""
+class Connection(asyncio.Protocol):
+    """One connection: feeds the parser, answers when the flush is acknowledged. ``on_…`` is the parser's to call."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, publisher: Publisher, secret: bytes) -> None:
-        super().__init__(loop)
+    def __init__(self, publisher: Publisher, secret: bytes) -> None:
         self._publisher = publisher
         self._secret = secret
-        self._feed = HttpRequestParser(self, loop, BODY_BUFFER_BYTES, auto_decompress=False).feed_data
+        self._transport: asyncio.Transport | None = None
+        self._feed = HttpRequestParser(self).feed_data
+        self._signature = b""
+        self._body = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Remember where the answers go."""
+        self._transport = cast("asyncio.Transport", transport)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Forget it."""
+        del exc
+        self._transport = None
 
     def data_received(self, data: bytes) -> None:
         """Take what arrived; a request is handled when its body is complete."""
-        messages, _, _ = self._feed(data)
-        for message, payload in messages:
-            payload.on_eof(partial(self._complete, message, payload))
+        self._feed(data)
 
-    def _complete(self, message: RawRequestMessage, payload: StreamReader) -> None:
-        self._take(message.headers.get("X-Hub-Signature-256", ""), payload.read_nowait())
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep the signature."""
+        if name.lower() == b"x-hub-signature-256":
+            self._signature = value
 
-    def _take(self, signature: str, body: bytes) -> None:
+    def on_body(self, piece: bytes) -> None:
+        """Keep the body."""
+        self._body += piece
+
+    def on_message_complete(self) -> None:
+        """Handle the request."""
+        signature, body = self._signature, self._body
+        self._signature = self._body = b""
+        self._take(signature, body)
+
+    def _take(self, signature: bytes, body: bytes) -> None:
         expected = "sha256=" + hmac.digest(self._secret, body, "sha256").hex()
-        if not hmac.compare_digest(expected.encode(), signature.encode()):
+        if not hmac.compare_digest(expected.encode(), signature):
             self._write(UNAUTHORIZED)
             return
         received_at = time.time_ns() // 1_000_000
@@ -138,8 +154,8 @@ class Connection(BaseProtocol):
         self._write(UNAVAILABLE if flushed.exception() else OK)
 
     def _write(self, answer: bytes) -> None:
-        if self.transport is not None:
-            self.transport.write(answer)
+        if self._transport is not None:
+            self._transport.write(answer)
 
 
 async def main() -> None:
@@ -156,7 +172,7 @@ async def main() -> None:
     sending = asyncio.create_task(publisher.run())
     secret = os.environ["REFERENCE_SECRET"].encode()
     await loop.create_server(
-        lambda: Connection(loop, publisher, secret), "127.0.0.1", int(os.environ["REFERENCE_PORT"]), backlog=1024
+        lambda: Connection(publisher, secret), "127.0.0.1", int(os.environ["REFERENCE_PORT"]), backlog=1024
     )
     loop.add_signal_handler(signal.SIGTERM, sending.cancel)
     try:

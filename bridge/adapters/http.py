@@ -288,9 +288,13 @@ class Connection(asyncio.BufferedProtocol):
                 return
             if b"expect" in request.headers and request.expects_continue() and self._transport is not None:
                 self._transport.write(CONTINUE)
-            self.deadline = monotonic() + BODY_TIMEOUT_S
         except Refused as refused:
             self._refuse(refused)
+            return
+        if request.is_whole:
+            self._read_body(request)
+        else:
+            self.deadline = monotonic() + BODY_TIMEOUT_S
 
     def _read_body(self, request: Request) -> bool:
         """Take what has arrived of the body; when it is whole, hand it over. False while more must come."""
@@ -303,16 +307,18 @@ class Connection(asyncio.BufferedProtocol):
                 except Overloaded as overloaded:
                     self._service.make_room(len(chunk), self, overloaded)
                 self._held_bytes += len(chunk)
-                self._chunks.append(chunk)
                 if self._held_bytes > self._service.body_bytes_max:
                     raise BodyTooLarge("the body is too large")
             if not request.is_whole:
                 if self._head_bytes > HEAD_BYTES_MAX:
                     raise BadRequest("the trailers are too large")
+                if chunk:
+                    self._chunks.append(chunk)
                 return False
             self._head_bytes = 0
-            body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
-            self._chunks = []
+            body = chunk
+            if self._chunks:
+                body, self._chunks = b"".join((*self._chunks, chunk)), []
             self._awaiting = True
             self.deadline = _NEVER
         except Refused as refused:
@@ -365,7 +371,7 @@ class Connection(asyncio.BufferedProtocol):
             last = last or request.is_last
             transport.write(request.answered(status, text, headers, last=last))
         if last:
-            self._close(transport, linger=unread)
+            self._close(transport, linger=close or unread or self._malformed is not None)
 
     def _close(self, transport: asyncio.Transport, *, linger: bool) -> None:
         self._lingering = True

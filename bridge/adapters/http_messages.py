@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Sequence
 from email.utils import formatdate
 from functools import lru_cache
+from itertools import chain
 from time import time
 from urllib.parse import parse_qs
 
@@ -223,9 +224,7 @@ class Requests:
                 piece, at = data[at:until], until
                 self._http.feed_data(piece)
         except HttpParserCallbackError as error:
-            if isinstance(error.__context__, BadRequest):
-                raise error.__context__ from None
-            raise
+            raise (error.__context__ or error) from None  # what one of ours raised
         except (HttpParserError, HttpParserUpgrade):
             raise BadRequest("not HTTP as RFC 9112 has it") from None
         if at < size:
@@ -249,7 +248,7 @@ class Requests:
         if len(headers) > HEADERS_MAX:
             raise BadRequest("too many headers")
         # What came in one piece is shorter.
-        if self._fed > self._began and max(len(target), *(max(map(len, each)) for each in headers)) > LINE_BYTES_MAX:
+        if self._fed > self._began and max(map(len, chain((target,), *headers))) > LINE_BYTES_MAX:
             raise BadRequest("too long a line")
         request = self._arriving = Request(
             http.get_method(),

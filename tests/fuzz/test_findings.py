@@ -22,3 +22,15 @@ async def test_half_request_behind_the_last_answer_is_not_waited_for() -> None:
                 assert await edge.sent([whole + half], hang_up=False)
     finally:
         await edge.close()
+
+
+async def test_head_without_headers_in_pieces_is_refused() -> None:
+    """Nobody has looked for the longest of no headers."""
+    edge = await Edge.opened()
+    try:
+        for pieces in ([b"POST / HTTP/1.1\r\n\r\n"], [b"POST / HT", b"TP/1.1\r\n", b"\r\n"]):
+            answered = await edge.sent(pieces, hang_up=False)
+            assert answered is not None
+            assert answered.startswith(b"HTTP/1.1 400 ")
+    finally:
+        await edge.close()

@@ -347,6 +347,27 @@ async def test_connection_ends_with_a_request_that_could_be_read_in_two_ways(por
         assert await statuses(client, 2) == [b"400"], "one answer, then the port hangs up"
 
 
+@pytest.mark.parametrize(
+    ("last", "status"),
+    [(b"GET / HTTP/1.0\r\n\r\nX-A: b\r\n", b"404"), (b"GET / HTTP/1.1\r\n\r\n", b"400")],
+    ids=["followed by what is no HTTP", "without Host"],
+)
+async def test_client_that_goes_on_behind_its_last_request_still_gets_the_answer(
+    port: Port, last: bytes, status: bytes
+) -> None:
+    """What comes is thrown away for a moment: a reset would take the answer with it (RFC 9112 section 9.6)."""
+    loop = asyncio.get_running_loop()
+    with port.client() as client:
+        await port.until(lambda: len(port.webhook.connections) == 1)
+        (connection,) = port.webhook.connections
+        await loop.sock_sendall(client, last)
+        await port.until(lambda: connection.deadline < monotonic() + HEAD_TIMEOUT_S or not port.webhook.connections)
+        for _ in range(3):
+            await loop.sock_sendall(client, b"X-C: d\r\n")
+            await asyncio.sleep(0)
+        assert await statuses(client, 2) == [status]
+
+
 class Wire(asyncio.Transport):
     """Where a connection's answers go; with ``answers_max`` its client is gone after so many."""
 
