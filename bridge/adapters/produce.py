@@ -37,6 +37,9 @@ _SEQUENCES = 2**31
 Place = tuple[str, int]
 """A topic and a partition."""
 
+_ACKNOWLEDGED = frozenset({NoError, DuplicateSequenceNumber})
+"""What Kafka says when it has a batch; the second when an earlier try did arrive."""
+
 _Outcomes = Sequence[tuple[Place, type[KafkaError]]]
 """What became of the batches of one request, by their places."""
 
@@ -160,7 +163,7 @@ class Sender:
             asked = await _all_of(requests) if len(leaders) > 1 else [await request for request in requests]
             problems = set()
             for place, error in (answer for answers in asked for answer in answers):
-                if error in {NoError, DuplicateSequenceNumber}:  # the second: an earlier try did arrive
+                if error in _ACKNOWLEDGED:
                     del unsent[place]
                 elif error.retriable:
                     problems.add(error.__name__)
@@ -200,7 +203,7 @@ class Sender:
             )
         except KafkaError as error:
             return [(place, type(error)) for place in places]
-        return [(place, for_code(code)) for place, code in answer.codes.items()]
+        return [(place, for_code(code) if code else NoError) for place, code in answer.codes.items()]
 
 
 async def _all_of(requests: Iterable[Coroutine[None, None, _Outcomes]]) -> list[_Outcomes]:
@@ -239,8 +242,7 @@ class _Answer(ProduceResponse_v7):  # type: ignore[misc] # aiokafka ships no typ
             (size,) = _INT16.unpack(data.read(2))
             topic = data.read(size).decode()
             (partitions,) = _INT32.unpack(data.read(4))
-            for _ in range(partitions):
-                partition, code, *_ = _OUTCOME.unpack(data.read(_OUTCOME.size))
+            for partition, code, *_ in _OUTCOME.iter_unpack(data.read(partitions * _OUTCOME.size)):
                 codes[topic, partition] = code
         return cls(codes)
 
