@@ -136,8 +136,8 @@ def _values(depth: int) -> Any:  # noqa: ANN401 - a type that is made here
     return scalar | dict[str, within] | list[within]  # type: ignore[valid-type] # made here, for msgspec to read
 
 
-_ITEM_DEPTH_MAX = 10
-"""Objects and arrays below a usual item, Meta's deepest documented one has 8: msgspec holds it, so nobody has to count brackets."""
+_ITEM_DEPTH_MAX = 8
+"""Objects and arrays within a usual item; Meta's deepest documented one has 4. msgspec holds it, so nobody has to count brackets."""
 
 _body_of = msgspec.json.Decoder(_Body).decode
 _item_of: Callable[[msgspec.Raw], object] = msgspec.json.Decoder(dict[str, _values(_ITEM_DEPTH_MAX)]).decode  # type: ignore[misc] # a type that is made

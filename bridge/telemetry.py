@@ -10,8 +10,7 @@ import traceback
 from bisect import bisect_left
 from collections import Counter as Tally
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import accumulate, chain
-from operator import attrgetter
+from itertools import accumulate
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics, generate_latest
@@ -37,9 +36,6 @@ _LATENCY_BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2
 
 
 disable_created_metrics()  # type: ignore[no-untyped-call] # a second series for every counter, which Prometheus itself does not use
-
-
-_topic = attrgetter("topic")
 
 
 class Telemetry:
@@ -148,10 +144,12 @@ class Telemetry:
 
     def found(self, walked: Sequence[Sequence[Record]], notes: Sequence[Note]) -> None:
         """Count what the street found in deliveries, the records of each."""
-        counted, now = self._counted, time.time()
-        for topic, records in Tally(map(_topic, chain.from_iterable(walked))).items():
-            counted.records[topic] += records
-            counted.last_record[topic] = now
+        counts, last_record, now = self._counted.records, self._counted.last_record, time.time()
+        for records in walked:
+            for record in records:
+                topic = record.topic
+                counts[topic] += 1
+                last_record[topic] = now
         self.watch.saw(walked)
         for note in notes:
             self.unexpected.count(note)

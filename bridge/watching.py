@@ -10,8 +10,7 @@ from __future__ import annotations
 import time
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import accumulate, chain
-from operator import attrgetter
+from itertools import accumulate
 
 from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -24,9 +23,6 @@ ACCOUNTS_MAX = 10_000
 
 _DELAY_BUCKETS_MS = (100, 250, 500, 1000, 2500, 5000, 10_000, 30_000, 60_000, 300_000, 900_000, 3_600_000, 14_400_000)
 """From a healthy path to hours after the retry that comes at once; Meta retries for 36."""
-
-
-_account_and_time = attrgetter("account_id", "timestamp")
 
 
 class Watch(Collector):
@@ -47,13 +43,12 @@ class Watch(Collector):
 
     def saw(self, walked: Sequence[Sequence[Record]]) -> None:
         """Remember the records of deliveries; of a delivery's times the first record's count."""
-        self._last_event_ms.update(map(_account_and_time, chain.from_iterable(walked)))
-        if len(self._last_event_ms) > ACCOUNTS_MAX:
-            self._forget()
-        meta, arrival = self._meta, self._arrival
+        last_event_ms, meta, arrival = self._last_event_ms, self._meta, self._arrival
         for records in walked:
             if not records:
                 continue
+            for record in records:
+                last_event_ms[record.account_id] = record.timestamp
             first = records[0]
             sent_at, occurred_at = first.sent_at, first.occurred_at
             if sent_at is not None:
@@ -66,6 +61,8 @@ class Watch(Collector):
                     meta.counts[bisect_left(_DELAY_BUCKETS_MS, delay_ms)] += 1
                     if delay_ms > 0:
                         meta.sum_ms += delay_ms
+        if len(last_event_ms) > ACCOUNTS_MAX:
+            self._forget()
 
     def _forget(self) -> None:
         latest = sorted(self._last_event_ms, key=self._last_event_ms.__getitem__)[-ACCOUNTS_MAX // 2 :]

@@ -158,6 +158,9 @@ class Connection(asyncio.BufferedProtocol):
             requests.feed(data)
         except BadRequest as malformed:
             self._malformed = malformed  # said when the requests at hand are answered
+        except Exception as error:  # noqa: BLE001 - as in `_answered`
+            self._fail(error)
+            return
         if len(requests.waiting) == waiting and not early:
             if self._request is None and not self._head_bytes and not in_head:
                 self.deadline = monotonic() + HEAD_TIMEOUT_S
@@ -220,7 +223,7 @@ class Connection(asyncio.BufferedProtocol):
 
     # One request after the other.
 
-    def _advance(self) -> None:  # noqa: C901 - the states in one place; a call for each step took 4 % of a delivery
+    def _advance(self) -> None:  # noqa: C901, PLR0912 - the states in one place; a call for each step took 4 % of a delivery
         """Go as far as what has arrived allows, or until it is the others' turn."""
         self._advancing = True
         self._yielding = False
@@ -252,6 +255,8 @@ class Connection(asyncio.BufferedProtocol):
                     if not self._head_bytes:
                         self.deadline = monotonic() + (HEAD_TIMEOUT_S if self._requests.in_head else IDLE_TIMEOUT_S)
                     return
+        except Exception as error:  # noqa: BLE001 - as in `_answered`
+            self._fail(error)
         finally:
             self._advancing = False
             if self._held_back:
@@ -341,10 +346,14 @@ class Connection(asyncio.BufferedProtocol):
                 self._answer(200, b"", _ACKNOWLEDGED_BY[outcome])
             if not self._advancing:
                 self._advance()
-        except Exception as error:  # noqa: BLE001 - a fault of ours; its text could hold what a client sent
-            _log.error("connection_failed", error=type(error).__name__)
-            self._lingering = True
-            self.abort()
+        except Exception as error:  # noqa: BLE001 - a fault of ours, which nobody else is to pay for
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        """End the connection; the error's text could hold what the client sent."""
+        _log.error("connection_failed", error=type(error).__name__)
+        self._lingering = True
+        self.abort()
 
     def _refuse(self, refused: Refused, *, close: bool = False) -> None:
         self._service.refused(self._request, refused)

@@ -13,6 +13,7 @@ from email.utils import formatdate
 from functools import lru_cache
 from itertools import chain
 from time import time
+from typing import NoReturn
 from urllib.parse import parse_qs
 
 from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade, HttpRequestParser
@@ -101,9 +102,10 @@ class Request:
         if len(found) < len(headers):
             found.update(reversed(headers))
             self._repeated = headers
-        # llhttp let nothing but digits pass, of a number below 2^64; of zeros before it any, which int() does not (4,300 digits).
+        # llhttp let nothing but digits pass, and blanks after them, of a number below 2^64; of zeros before it any, which int() does
+        # not (4,300 digits).
         length = found.get(b"content-length")
-        self.declared_bytes = self.missing_bytes = int(length.lstrip(b"0") or 0) if length else 0
+        self.declared_bytes = self.missing_bytes = int(length.strip(b" \t").lstrip(b"0") or 0) if length else 0
 
     @property
     def path(self) -> bytes:
@@ -191,6 +193,7 @@ class Requests:
         self._target = b""  # of the head that is being read
         self._headers: list[tuple[bytes, bytes]] = []  # of the same; then what comes as trailers
         self._fed = self._began = 0  # pieces that the parser got, and those before the head
+        self._fault: BadRequest | None = None  # of a callback; what httptools makes of an exception is its own
 
     @property
     def in_head(self) -> bool:
@@ -211,24 +214,33 @@ class Requests:
         if self.unparsed:
             data, self.unparsed = self.unparsed + data, b""
         size, at = len(data), 0
+        if size <= _PARSED_BYTES_MAX and len(self.waiting) < PIPELINED_MAX:
+            self._parse(data)
+            return
+        while at < size and len(self.waiting) < PIPELINED_MAX:
+            until = at + _PARSED_BYTES_MAX
+            if self._arriving is not None and self._arriving.missing_bytes > 0:
+                until += self._arriving.missing_bytes
+            self._parse(data[at:until])
+            at = until
+        self.unparsed = bytes(data[at:])
+
+    def _parse(self, piece: bytes | memoryview) -> None:
+        self._fed += 1
         try:
-            if size <= _PARSED_BYTES_MAX and len(self.waiting) < PIPELINED_MAX:
-                at = size
-                self._fed += 1
-                self._http.feed_data(data)
-            while at < size and len(self.waiting) < PIPELINED_MAX:
-                until = at + _PARSED_BYTES_MAX
-                if self._arriving is not None and self._arriving.missing_bytes > 0:
-                    until += self._arriving.missing_bytes
-                self._fed += 1
-                piece, at = data[at:until], until
-                self._http.feed_data(piece)
-        except HttpParserCallbackError as error:
-            raise (error.__context__ or error) from None  # what one of ours raised
+            self._http.feed_data(piece)
+        except HttpParserCallbackError:
+            if self._fault is None:
+                raise
+            raise self._fault from None
         except (HttpParserError, HttpParserUpgrade):
             raise BadRequest("not HTTP as RFC 9112 has it") from None
-        if at < size:
-            self.unparsed = bytes(data[at:])
+        if len(self._headers) > HEADERS_MAX:  # of a head, or of trailers, that may never be whole
+            raise BadRequest("too many headers")
+
+    def _refuse(self, what: str) -> NoReturn:
+        self._fault = BadRequest(what)
+        raise self._fault
 
     def on_url(self, target: bytes) -> None:
         """Take the request line's target, or a piece of it."""
@@ -246,10 +258,10 @@ class Requests:
         target, headers, http = self._target, self._headers, self._http
         self._target, self._headers = b"", []
         if len(headers) > HEADERS_MAX:
-            raise BadRequest("too many headers")
+            self._refuse("too many headers")
         # What came in one piece is shorter.
         if self._fed > self._began and max(map(len, chain((target,), *headers))) > LINE_BYTES_MAX:
-            raise BadRequest("too long a line")
+            self._refuse("too long a line")
         request = self._arriving = Request(
             http.get_method(),
             target,
@@ -268,7 +280,9 @@ class Requests:
             request.missing_bytes -= len(piece)
 
     def on_message_complete(self) -> None:
-        """End the body."""
+        """End the body, and the trailers."""
+        if len(self._headers) > HEADERS_MAX:
+            self._refuse("too many trailers")
         if self._arriving is not None:
             self._arriving.is_whole = True
             self._arriving = None

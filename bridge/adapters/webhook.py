@@ -94,6 +94,7 @@ class Webhook:
         self._telemetry = telemetry
         self._loop = asyncio.get_running_loop()
         self._arrived: deque[tuple[Request, bytes, int, Answer]] = deque()  # as many as the intake holds bytes for
+        self._taking = False  # in this turn of the loop, or in the next
         self._sweep()
 
     def __call__(self) -> Connection:
@@ -154,7 +155,8 @@ class Webhook:
 
     def take(self, request: Request, body: bytes, answered: Answer) -> None:
         """Take a whole body; ``answered`` is called once, later."""
-        if not self._arrived:
+        if not self._taking:
+            self._taking = True
             self._loop.call_soon(self._take_some)
         request.completed_s = monotonic()
         self._arrived.append((request, body, time_ns() // 1_000_000, answered))
@@ -168,7 +170,8 @@ class Webhook:
         try:
             self._authenticate_some(authentic)
         finally:  # whatever became of one, the others are not to wait for ever
-            if self._arrived:
+            self._taking = bool(self._arrived)
+            if self._taking:
                 self._loop.call_soon(self._take_some)
             if authentic:
                 self._telemetry.authenticated([delivery for delivery, _ in authentic])

@@ -133,6 +133,49 @@ async def test_length_behind_very_many_zeros_is_that_length(port: Port) -> None:
         assert await statuses(client, 1) == [b"200"]
 
 
+@pytest.mark.parametrize("length", ["0 ", "00\t", "0 \t ", f"{len(BODY)} ", f"{len(BODY)}\t"])
+async def test_length_before_blanks_is_that_length(port: Port, length: str) -> None:
+    """RFC 9110 section 5.5 allows them; llhttp leaves them behind the value."""
+    with port.client() as client:
+        body = BODY if length[0] != "0" else b""
+        sent = head(f"Content-Length: {length}", signed=body) + body
+        await asyncio.get_running_loop().sock_sendall(client, sent * 2)
+        assert await statuses(client, 2) == [b"200"] * 2
+
+
+async def test_fault_in_a_later_turn_ends_its_connection(
+    port: Port, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody else would: a connection whose turn is over waits for no client, so it has no deadline."""
+    begin = port.webhook.begin
+
+    def begin_or_fail(request: Request) -> bytes | None:
+        if request.path == b"/fault":
+            raise RuntimeError("a text with what the client sent")
+        return begin(request)
+
+    monkeypatch.setattr(port.webhook, "begin", begin_or_fail)
+    with port.client() as client:
+        many = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" * 100
+        await asyncio.get_running_loop().sock_sendall(client, many + b"GET /fault HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert await statuses(client, 101) == [b"404"] * 100
+        await port.until(lambda: not port.webhook.connections)
+    assert capfd.readouterr().out.count("connection_failed") == 1
+
+
+async def test_bad_requests_behind_a_bad_delivery_leave_the_others_their_turns(port: Port) -> None:
+    """Each is answered as soon as the one before it, which must not begin the taking of all once more."""
+    wire = Wire()
+    connection = port.webhook()
+    connection.connection_made(wire)
+    connection.data_received(head("Content-Length: 0") * 300)
+    while wire.answers < 300:
+        before = wire.answers
+        await asyncio.sleep(0)
+        assert wire.answers - before <= 32
+    connection.connection_lost(None)
+
+
 async def test_fault_over_one_connection_leaves_the_others_their_answers(
     port: Port, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -273,6 +316,25 @@ async def test_head_that_is_too_large_is_refused_before_it_is_whole(port: Port, 
             )
             await asyncio.sleep(0)
         assert await statuses(client, 1) == [b"400"]
+
+
+async def test_head_of_very_many_headers_is_refused_before_it_is_whole(port: Port) -> None:
+    """Four bytes each, and two hundred in memory: a client that never ends its head would have a megabyte."""
+    with port.client() as client:
+        lines = "".join(f"{number % 10}:\r\n" for number in range(1000))
+        await asyncio.get_running_loop().sock_sendall(client, f"GET / HTTP/1.1\r\nHost: a\r\n{lines}".encode())
+        assert await statuses(client, 1) == [b"400"]
+
+
+async def test_too_many_trailers_are_one_answer(port: Port) -> None:
+    """The delivery is refused, not answered and then refused: a proxy would take the second answer for another's."""
+    with port.client() as client:
+        chunks = f"{len(BODY):x}\r\n{BODY.decode()}\r\n0\r\n{'a:' + chr(13) + chr(10)}".replace(
+            "a:\r\n", "a:\r\n" * 129
+        )
+        sent = head("Transfer-Encoding: chunked", signed=BODY) + f"{chunks}\r\n".encode()
+        await asyncio.get_running_loop().sock_sendall(client, sent)
+        assert await statuses(client, 2) == [b"400"]
 
 
 async def test_trailers_that_are_too_large_are_refused_before_they_are_whole(port: Port) -> None:

@@ -16,6 +16,7 @@ from bridge.errors import NotAcknowledged, Overloaded, Refused, SpoolFailed
 from bridge.intake import (
     BYTES_HELD_MAX,
     DELIVERIES_IN_FLIGHT_MAX,
+    DRAIN_STEP_DELIVERIES,
     HANDOVER_BYTES_MAX,
     HANDOVER_DELIVERIES_MAX,
     Acknowledger,
@@ -55,12 +56,13 @@ class ScriptedKafka:
 
     Attributes:
         topic: delivery ids in the order of their offsets.
+        flush: what waits for its acknowledgement.
     """
 
     def __init__(self) -> None:
         self.topic: list[str] = []
         self._connected = asyncio.Event()
-        self._flush: list[tuple[Sequence[Record], Settled]] = []
+        self.flush: list[tuple[Sequence[Record], Settled]] = []
 
     @property
     def ready(self) -> bool:
@@ -74,7 +76,7 @@ class ScriptedKafka:
     def publish(self, records: Sequence[Record], settled: Settled) -> None:
         """Take records into the flush."""
         if self.ready:
-            self._flush.append((records, settled))
+            self.flush.append((records, settled))
         else:
             settled(NotAcknowledged("away"))
 
@@ -84,7 +86,7 @@ class ScriptedKafka:
 
     def acknowledge(self) -> None:
         """The flush is acknowledged."""
-        self._settle(None, len(self._flush))
+        self._settle(None, len(self.flush))
 
     def fail(self, written: int = 0) -> None:
         """The flush times out, ``written`` of its records being in the topic all the same, and the connection is gone."""
@@ -92,7 +94,7 @@ class ScriptedKafka:
         self._settle(NotAcknowledged("in time"), written)
 
     def _settle(self, refused: Refused | None, written: int) -> None:
-        flush, self._flush = self._flush, []
+        flush, self.flush = self.flush, []
         for records, _ in flush[:written]:
             self.topic += [dict(record.headers)["ig_delivery_id"].decode() for record in records]
         for _, settled in flush:
@@ -277,6 +279,21 @@ async def test_kafka_fails_in_the_handover_spools_what_waited() -> None:
         story.spool.commit()
         assert story.answers == {"b": "spool", "c": "spool", "d": "spool"}
         assert [each.delivery_id for each in story.spool.stored] == ["a", "b", "c", "d"]
+
+
+async def test_those_that_waited_are_published_in_steps_and_in_order() -> None:
+    """Together they would be one request, however many a broker that stalled has let wait."""
+    async with Story.told([delivery("a")]) as story:
+        story.kafka.connect()
+        await turns()
+        names = [f"{number}" for number in range(3 * DRAIN_STEP_DELIVERIES)]
+        story.take(*names)
+        story.kafka.acknowledge()
+        await turns()
+        assert [len(records) for records, _ in story.kafka.flush] == [DRAIN_STEP_DELIVERIES] * 3
+        story.kafka.acknowledge()
+        assert story.kafka.topic == ["a", *names]
+        assert story.intake.deliveries_in_flight == 0
 
 
 @pytest.mark.parametrize(
