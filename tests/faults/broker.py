@@ -79,11 +79,14 @@ class ProxiedKafka(LocalKafka):
             reader.close()
 
     def delete_topics(self, *names: str) -> None:
-        """Delete topics, all when none is named, by another client than ours."""
+        """Delete topics, all when none is named, by another client than ours; the broker has heard of it when this returns."""
         admin = self._admin()
         found = list(names) or [name for name in admin.list_topics(timeout=_DEADLINE_S).topics if name[0] != "_"]
         for done in admin.delete_topics(found, operation_timeout=_DEADLINE_S).values():
-            done.result(_DEADLINE_S)
+            done.result(_DEADLINE_S)  # as for a topic's size
+        deadline = time.monotonic() + _DEADLINE_S
+        while not admin.list_topics(timeout=_DEADLINE_S).topics.keys().isdisjoint(found):
+            assert time.monotonic() < deadline, "the broker did not hear of it"
 
     def set_message_bytes(self, topic: str, bytes_max: int) -> None:
         """Change a topic's max.message.bytes, by another client than ours; the broker has heard of it when this returns."""
