@@ -143,18 +143,23 @@ async def test_length_before_blanks_is_that_length(port: Port, length: str) -> N
         assert await statuses(client, 2) == [b"200"] * 2
 
 
-async def test_fault_in_a_later_turn_ends_its_connection(
-    port: Port, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    """Nobody else would: a connection whose turn is over waits for no client, so it has no deadline."""
+def fail_at(port: Port, monkeypatch: pytest.MonkeyPatch, path: bytes) -> None:
+    """Let our own code fail over requests for a path."""
     begin = port.webhook.begin
 
     def begin_or_fail(request: Request) -> bytes | None:
-        if request.path == b"/fault":
+        if request.path == path:
             raise RuntimeError("a text with what the client sent")
         return begin(request)
 
     monkeypatch.setattr(port.webhook, "begin", begin_or_fail)
+
+
+async def test_fault_in_a_later_turn_ends_its_connection(
+    port: Port, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody else would: a connection whose turn is over waits for no client, so it has no deadline."""
+    fail_at(port, monkeypatch, b"/fault")
     with port.client() as client:
         many = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" * 100
         await asyncio.get_running_loop().sock_sendall(client, many + b"GET /fault HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -180,14 +185,7 @@ async def test_fault_over_one_connection_leaves_the_others_their_answers(
     port: Port, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """A request that our own code fails over, behind refused ones that are answered in one turn with honest deliveries."""
-    begin = port.webhook.begin
-
-    def begin_or_fail(request: Request) -> bytes | None:
-        if request.path == b"/fault":
-            raise RuntimeError("a text with what the client sent")
-        return begin(request)
-
-    monkeypatch.setattr(port.webhook, "begin", begin_or_fail)
+    fail_at(port, monkeypatch, b"/fault")
     loop = asyncio.get_running_loop()
     refused = head("Content-Length: 2") + b"{}" + head("Content-Length: 0", path="/fault")
     with contextlib.ExitStack() as stack:
