@@ -284,9 +284,8 @@ class Intake:
         _log.info("direct", after_s=round(time.monotonic() - self._spooling_since, 1), drained=self.drained)
         self._enter(Mode.DIRECT)
         waiting, self._waiting = self._waiting, []
-        for at in range(
-            0, len(waiting), DRAIN_STEP_DELIVERIES
-        ):  # in steps, for what is published at once is sent at once
+        # In steps: what is handed over together is sent together, however much it is.
+        for at in range(0, len(waiting), DRAIN_STEP_DELIVERIES):
             self._direct(waiting[at : at + DRAIN_STEP_DELIVERIES])
 
     async def _drain_some(self, spool: Spool, pipeline: Pipeline) -> None:

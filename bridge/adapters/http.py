@@ -103,9 +103,7 @@ class Connection(asyncio.BufferedProtocol):
         self._chunks: list[bytes] = []
         self._held_bytes = 0
         self._head_bytes = 0  # of a head that has not arrived whole, or of what follows a body's last byte
-        self._malformed: BadRequest | None = (
-            None  # what arrives after the requests at hand is not HTTP, or too much of it
-        )
+        self._malformed: BadRequest | None = None  # what comes after the requests at hand: no HTTP, or too much of it
         self._awaiting = False  # the service has the body
         self._advancing = False
         self._ending = False  # the client sends no more
@@ -186,9 +184,8 @@ class Connection(asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         """Go on: the client has read its answers."""
         self.writing_paused = False
-        self._loop.call_soon(
-            self._advance
-        )  # not within the transport's own writing, which is not made for being closed there
+        # Not within the transport's own writing, which is not made for being closed there.
+        self._loop.call_soon(self._advance)
 
     # What the service tells.
 

@@ -116,7 +116,7 @@ class Request:
     def query(self) -> dict[str, list[str]]:
         """The query's parameters, decoded."""
         query = self.target.partition(b"?")[2].partition(b"#")[0]
-        return parse_qs(query.decode("latin-1"), keep_blank_values=True)
+        return parse_qs(query.decode("utf-8", "surrogateescape"), keep_blank_values=True)
 
     def values(self, name: bytes) -> list[str]:
         """Every value of a header, in their order, without the whitespace around them."""

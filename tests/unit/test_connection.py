@@ -123,6 +123,18 @@ async def statuses(client: socket.socket, count: int) -> list[bytes]:
     return [part[:3] for part in said.split(b"HTTP/1.1 ")[1:]]
 
 
+@pytest.mark.parametrize(
+    ("token", "status"), [("schlüssel", b"400"), ("schl%C3%BCssel", b"200"), ("schl%FCssel", b"403"), ("schl%", b"403")]
+)
+async def test_verify_token_beyond_ascii_is_read_where_it_is_escaped(port: Port, token: str, status: bytes) -> None:
+    """Escaped UTF-8 is read, other bytes are wrong and no fault; unescaped it is no target (RFC 3986 section 2)."""
+    port.webhook.verify_token = "schlüssel"  # noqa: S105 - guards nothing
+    with port.client() as client:
+        asked = f"GET {PATH}?hub.mode=subscribe&hub.challenge=1&hub.verify_token={token} HTTP/1.1\r\nHost: a\r\n\r\n"
+        await asyncio.get_running_loop().sock_sendall(client, asked.encode())
+        assert await statuses(client, 1) == [status]
+
+
 async def test_length_behind_very_many_zeros_is_that_length(port: Port) -> None:
     """More digits than Python's int reads; the parser lets them pass, and they are no reason to fall."""
     with port.client() as client:

@@ -19,6 +19,7 @@ from bridge.intake import (
     Intake,
     Mode,
 )
+from bridge.notification import Note
 from bridge.record import Record
 from tests.unit.test_intake import PIPELINE, ROUNDS_MAX, ScriptedKafka, ScriptedSpool, Settled, Story, delivery, turns
 from tests.unit.virtual_time import Clock, VirtualLoop
@@ -99,10 +100,14 @@ class Drain:
         self.intake = Intake(
             publisher=self.kafka,
             spool=self.spool,
-            found=lambda walked, _notes: [self.walked() for _ in walked].clear(),
+            found=self._found,
             body_bytes_max=1 << 20,
         )
         self.intake.pipeline = PIPELINE
+
+    def _found(self, walked: Sequence[Sequence[Record]], _notes: Sequence[Note]) -> None:
+        for _ in walked:
+            self.walked()
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
