@@ -33,13 +33,14 @@ class Job(msgspec.Struct, kw_only=True):
 
 
 class Part(msgspec.Struct, kw_only=True):
-    """One part of the window: lengths and times as in the whole; the server's memory at the part's end."""
+    """One part of the window: lengths, times and shares as in the whole; the server's memory at the part's end."""
 
     seconds: float
     deliveries: int
     p50_ms: float
     p99_ms: float
     server_cpu_s: float
+    stolen_share: float
     rss_bytes: int
 
 
@@ -55,6 +56,7 @@ class Result(msgspec.Struct, kw_only=True):
         p50_ms, p99_ms: of the answers in the window.
         server_cpu_s, broker_cpu_s, load_cpu_s: CPU seconds in the window.
         cores_busy: share of the window that each core was busy, whoever kept it so.
+        stolen_share: of all cores' time in the window, what the hypervisor gave to other machines.
         rss_bytes, peak_rss_bytes: the server's, the largest of its processes: when the window opened, and ever.
         parts: of the window, in order.
     """
@@ -70,6 +72,7 @@ class Result(msgspec.Struct, kw_only=True):
     broker_cpu_s: float | None
     load_cpu_s: float
     cores_busy: dict[int, float]
+    stolen_share: float
     rss_bytes: int
     peak_rss_bytes: int
     parts: list[Part]

@@ -24,7 +24,7 @@ from pathlib import Path
 import msgspec
 from bodies import requests
 from job import Job, Part, Result
-from procfs import core_seconds, cpu_seconds, family, peak_rss_bytes
+from procfs import core_seconds, cpu_seconds, family, peak_rss_bytes, stolen_seconds
 
 DRAIN_DEADLINE_S = 10.0
 """For the last answers; the bridge refuses after three seconds."""
@@ -115,6 +115,7 @@ class Generator:
                 p50_ms=p50_ms,
                 p99_ms=p99_ms,
                 server_cpu_s=end.server_s - begin.server_s,
+                stolen_share=_stolen_share(begin, end),
                 rss_bytes=end.rss_bytes,
             )
             for begin, end in pairwise(marks)
@@ -136,6 +137,7 @@ class Generator:
                 core: (busy - before.cores[core][0]) / max(total - before.cores[core][1], 1e-9)
                 for core, (busy, total) in after.cores.items()
             },
+            stolen_share=_stolen_share(before, after),
             rss_bytes=before.rss_bytes,
             peak_rss_bytes=after.peak_rss_bytes,
             parts=parts,
@@ -152,6 +154,7 @@ class Generator:
             broker_s=0.0 if job.broker_pid is None else cpu_seconds(job.broker_pid),
             load_s=time.process_time(),
             cores=core_seconds(),
+            stolen_s=stolen_seconds(),
         )
 
     def _connect(self) -> None:
@@ -231,6 +234,11 @@ class _Measured(msgspec.Struct):
     broker_s: float
     load_s: float
     cores: dict[int, tuple[float, float]]
+    stolen_s: float
+
+
+def _stolen_share(begin: _Measured, end: _Measured) -> float:
+    return (end.stolen_s - begin.stolen_s) / (end.at - begin.at) / len(end.cores)
 
 
 def _rss_bytes(pid: int) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _UTIME = 11  # of the fields after the process's name in /proc/PID/stat, as are the next ones
-_IDLE, _IOWAIT = 3, 4  # of the figures in /proc/stat
+_IDLE, _IOWAIT, _STEAL = 3, 4, 7  # of the figures in /proc/stat
 
 
 def family(pid: int) -> list[int]:
@@ -50,6 +50,11 @@ def _status_bytes(pid: int, name: str) -> int:
         if line.startswith(f"{name}:"):
             return int(line.split()[1]) * 1024
     return 0
+
+
+def stolen_seconds() -> float:
+    """How long since boot a hypervisor had cores of ours at work for somebody else, of all cores together."""
+    return int(Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:][_STEAL]) / _TICKS_PER_S
 
 
 def core_seconds() -> dict[int, tuple[float, float]]:

@@ -11,6 +11,9 @@ from job import Result
 FOREIGN_SHARE_MAX = 0.05
 """Of the server's core taken by others: beyond it rates fall, and CPU figures grow, for caches are cold after each turn."""
 
+STOLEN_SHARE_MAX = 0.01
+"""Of all cores' time, what the hypervisor took: it comes in stalls of milliseconds, so beyond this p99 is the hypervisor's."""
+
 SATURATED_SHARE_MIN = 0.9
 """Of its core: a server that used less, with nobody else there, was not the bottleneck."""
 
@@ -42,6 +45,7 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
         server_share: of its core that the server used.
         foreign_share: of the server's core that somebody else used; null where the server had more than one core.
         other_share: of the busiest other core, where load and Kafka are.
+        stolen_share: of all cores' time, what the hypervisor gave to other machines.
         records: read back from Kafka, at least as many as events were answered 200.
         spooled, refused: deliveries that the spool took first, and those that were not answered 200.
     """
@@ -59,6 +63,7 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     server_share: float
     foreign_share: float
     other_share: float
+    stolen_share: float
     records: float
     spooled: float
     refused: float
@@ -84,6 +89,7 @@ def measurement(
         server_share=server_share,
         foreign_share=max(0.0, result.cores_busy[server_core] - server_share),
         other_share=max((busy for core, busy in result.cores_busy.items() if core != server_core), default=0.0),
+        stolen_share=result.stolen_share,
         records=records,
         spooled=result.spooled,
         refused=sum(result.refused.values()),
@@ -128,6 +134,7 @@ _HEADINGS = (
     "own core %",
     "others there %",
     "load+Kafka core %",
+    "stolen %",
     "records",
     "spooled",
     "refused",
@@ -153,6 +160,7 @@ def _row(
         f"{100 * middle.server_share:.0f}",
         f"{100 * middle.foreign_share:.0f}",
         f"{100 * middle.other_share:.0f}",
+        f"{100 * middle.stolen_share:.1f}",
         f"{sum(one.records for one in rounds):,.0f}",
         f"{sum(one.spooled for one in rounds):,.0f}",
         f"{sum(one.refused for one in rounds):,.0f}",
@@ -188,6 +196,10 @@ def warnings(rounds: Iterable[Measurement]) -> list[str]:
     lines = []
     for one in medians([one for one in rounds if one.loop == "closed"]):
         who = f"{one.target}, {one.scenario}"
+        if one.stolen_share > STOLEN_SHARE_MAX:
+            lines.append(
+                f"{who}: the hypervisor took {one.stolen_share:.1%} of all cores: compare ratios only, and no latencies"
+            )
         if one.foreign_share > FOREIGN_SHARE_MAX:
             lines.append(
                 f"{who}: others took {one.foreign_share:.0%} of its core: rates are too low, CPU figures too high"

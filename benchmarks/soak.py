@@ -36,13 +36,13 @@ def soak_table(soak: Soak) -> str:
     result = soak.result
     lines = [
         f"soak: {soak.target}, {soak.scenario}, {soak.rate:,.0f} deliveries/s due for {result.seconds / 60:.1f} min",
-        f"{'minute':>6}  {'deliveries/s':>12}  {'p50/p99 ms':>15}  {'own core %':>10}  {'RSS MiB':>7}",
+        f"{'minute':>6}  {'deliveries/s':>12}  {'p50/p99 ms':>15}  {'own core %':>10}  {'stolen %':>8}  {'RSS MiB':>7}",
     ]
     for minute, part in enumerate(result.parts, start=1):
         latency = f"{part.p50_ms:.1f} / {part.p99_ms:.1f}"
         lines.append(
             f"{minute:>6}  {part.deliveries / part.seconds:>12,.0f}  {latency:>15}  "
-            f"{100 * part.server_cpu_s / part.seconds:>10.0f}  {part.rss_bytes / _MIB:>7.1f}"
+            f"{100 * part.server_cpu_s / part.seconds:>10.0f}  {100 * part.stolen_share:>8.1f}  {part.rss_bytes / _MIB:>7.1f}"
         )
     start, middle, end = soak.rss_mib
     lines.append(

@@ -1,7 +1,7 @@
 """The publisher: one flush in flight, one acknowledgement per flush.
 
-What arrives while a flush is in flight goes with the next, up to 1 MiB: batching follows from load. Below full load a flush waits until
-a millisecond after the one before it began, or until it holds some thirty records. Read in aiokafka 0.14 and reproduced (docs/decisions/0002-publisher.md):
+What arrives while a flush is in flight goes with the next, up to 1 MiB: batching follows from load and needs no linger. Read in
+aiokafka 0.14 and reproduced (docs/decisions/0002-publisher.md):
 
 - an idempotent producer retries for ever, so the deadline is ours;
 - a failed batch has used up its sequence numbers, and every later one to that partition is then refused
@@ -43,13 +43,6 @@ for an hour, or that is there and refuses everything."""
 _FLUSH_BYTES_MAX = 1024 * 1024
 """Of records that are sent together, beyond which the next flush is opened: on their way to the socket they are copied twice, and each
 copy is memory. Half as much saved 2 MB more and took a tenth more CPU; twice as much took no less."""
-
-_FLUSH_INTERVAL_S = 0.001
-"""Between the beginnings of two flushes. However few records are in one, it costs a tenth of a millisecond of CPU here, and the broker as
-much: at a third of full load nearly half of all CPU went into flushes of five."""
-
-_FLUSH_BYTES_ENOUGH = 28 * 1024
-"""Of records that wait no longer for that: some 27 usual ones. Those that are taken together at full load are a little more, and never wait."""
 
 _PARTITION_CACHE_KEYS = 20_000
 """Conversations whose partition is remembered (2 µs in Python); 4 MB, then it starts afresh."""
@@ -109,8 +102,7 @@ class KafkaPublisher:
         self._unkeyed = 0
         self._connected = asyncio.Event()
         self._open: deque[_Flush] = deque()  # as many as the intake has deliveries in flight
-        self._due = asyncio.Event()  # the first that is open may go
-        self._next_s = 0.0  # when the next may go although it is small, by the loop's clock
+        self._opened = asyncio.Event()
         self._stopping = asyncio.Event()
         self._retry_s = _RETRY_FIRST_S
         self.rebuilds = 0
@@ -132,13 +124,9 @@ class KafkaPublisher:
         if self._open and self._open[-1].bytes < _FLUSH_BYTES_MAX:
             flush = self._open[-1]
         else:
-            now_s = self._loop.time()
-            flush = _Flush(now_s + self._deadline_s)
+            flush = _Flush(self._loop.time() + self._deadline_s)
             self._open.append(flush)
-            if now_s < self._next_s:
-                self._loop.call_at(self._next_s, self._due.set)
-            else:
-                self._due.set()
+            self._opened.set()
         batches, partition_of = flush.batches, self._partition_of
         for record in records:
             number = partition_of.get(record.key)
@@ -153,8 +141,6 @@ class KafkaPublisher:
                 those[-1].append(record.content, record.timestamp)
             flush.bytes += len(record.content)
         flush.settled.append(settled)
-        if flush.bytes >= _FLUSH_BYTES_ENOUGH:
-            self._due.set()
 
     async def run(self) -> None:
         """Connect, send flushes one at a time, and connect anew after every failure, until `stop`."""
@@ -162,17 +148,13 @@ class KafkaPublisher:
             while not self._stopping.is_set():
                 sender = await self._connect()
                 while sender is not None and self._connected.is_set():
-                    if not self._stopping.is_set():
-                        await self._due.wait()
-                        self._due.clear()
                     if self._open:
-                        flush = self._open.popleft()
-                        if self._open:
-                            self._due.set()
-                        self._next_s = self._loop.time() + _FLUSH_INTERVAL_S
-                        await self._send(sender, flush)
+                        await self._send(sender, self._open.popleft())
                     elif self._stopping.is_set():
                         self._connected.clear()
+                    else:
+                        self._opened.clear()
+                        await self._opened.wait()
                 await self._pause()
         finally:
             await self._retire()
@@ -180,7 +162,7 @@ class KafkaPublisher:
     def stop(self) -> None:
         """Let `run` send what is open, close the producer, and end."""
         self._stopping.set()
-        self._due.set()
+        self._opened.set()
 
     async def _connect(self) -> Sender | None:
         """Try once."""

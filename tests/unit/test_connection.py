@@ -14,10 +14,10 @@ from time import monotonic
 
 import pytest
 
-from bridge.adapters import http
+from bridge.adapters import http, webhook
 from bridge.adapters.http import HEAD_BYTES_MAX, HEAD_TIMEOUT_S, IDLE_TIMEOUT_S
 from bridge.adapters.http_messages import Request
-from bridge.adapters.webhook import PATH, Webhook
+from bridge.adapters.webhook import _TOGETHER_DELIVERIES, PATH, Webhook
 from bridge.encoding import DeadLetterEncoder
 from bridge.errors import Refused
 from bridge.intake import Intake
@@ -87,17 +87,17 @@ async def port() -> AsyncIterator[Port]:
     intake = Intake(publisher=Kafka(), spool=None, found=telemetry.found, body_bytes_max=BODY_BYTES_MAX)
     dead_letters = DeadLetterEncoder(SCHEMAS[DEAD_LETTER], PREFIXES[DEAD_LETTER])
     intake.pipeline = Pipeline(topic_prefix="t", encoders=ENCODERS, dead_letters=dead_letters, record_bytes_max=1 << 20)
-    webhook = Webhook(
+    served = Webhook(
         intake=intake,
         app_secrets=[AppSecret("main", SECRET)],
         verify_token="token",  # noqa: S106 - guards nothing
         body_bytes_max=BODY_BYTES_MAX,
         telemetry=telemetry,
     )
-    server = await asyncio.get_running_loop().create_server(webhook, "127.0.0.1", 0)
-    yield Port(intake, webhook, server.sockets[0].getsockname()[1])
+    server = await asyncio.get_running_loop().create_server(served, "127.0.0.1", 0)
+    yield Port(intake, served, server.sockets[0].getsockname()[1])
     server.close()
-    await webhook.stop(0)
+    await served.stop(0)
 
 
 def head(*lines: str, signed: bytes | None = None, path: str = PATH) -> bytes:
@@ -121,6 +121,35 @@ async def statuses(client: socket.socket, count: int) -> list[bytes]:
                 break
             said += more
     return [part[:3] for part in said.split(b"HTTP/1.1 ")[1:]]
+
+
+async def test_few_deliveries_wait_for_others_and_a_full_step_does_not(
+    port: Port, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step and its flush cost the same however few are in it; the first after a pause finds nobody before it."""
+    monkeypatch.setattr(webhook, "_STEP_INTERVAL_S", 2 * DEADLINE_S)
+    loop = asyncio.get_running_loop()
+    with contextlib.ExitStack() as opened:
+        clients = [opened.enter_context(port.client()) for _ in range(_TOGETHER_DELIVERIES)]
+        await loop.sock_sendall(clients[0], DELIVERY)
+        assert await statuses(clients[0], 1) == [b"200"]
+        for client in clients[:-1]:
+            await loop.sock_sendall(client, DELIVERY)
+        await port.until(lambda: port.intake.bytes_held == len(BODY) * len(clients[:-1]))
+        for _ in range(STALLED_TURNS):
+            await asyncio.sleep(0)
+        assert port.intake.deliveries_in_flight == 0
+        await loop.sock_sendall(clients[-1], DELIVERY)
+        for client in clients:
+            assert await statuses(client, 1) == [b"200"]
+
+
+async def test_few_deliveries_go_when_the_interval_is_over(port: Port) -> None:
+    """Also when nothing follows them."""
+    with port.client() as client:
+        for _ in range(20):
+            await asyncio.get_running_loop().sock_sendall(client, DELIVERY)
+            assert await statuses(client, 1) == [b"200"]
 
 
 @pytest.mark.parametrize(

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from types import SimpleNamespace
 
 import pytest
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
-from bridge.adapters import kafka
-from bridge.adapters.kafka import _FLUSH_BYTES_ENOUGH, KafkaPublisher, Topics
+from bridge.adapters.kafka import KafkaPublisher, Topics
 from bridge.adapters.produce import _Answer, _Produce
 from bridge.errors import NotAcknowledged, Refused
 from bridge.record import Record
@@ -22,17 +21,6 @@ REQUEST_BYTES_MAX = 1_200_000
 
 PATIENCE_S = 10.0
 LIBRARYS_WORDS = "what a library says"
-
-
-TURNS = 10
-"""Of the loop: more than a flush needs."""
-
-
-async def until(true: Callable[[], bool]) -> None:
-    """Wait for what the publisher does."""
-    async with asyncio.timeout(PATIENCE_S):
-        while not true():  # noqa: ASYNC110 - turns of the loop
-            await asyncio.sleep(0)
 
 
 class Broker:
@@ -88,39 +76,6 @@ def publish(publisher: KafkaPublisher, deliveries: int, settled: list[tuple[int,
     for number in range(deliveries):
         record = Record.of("t", f"{number}".encode(), b"x" * RECORD_BYTES, [])
         publisher.publish([record], lambda refused, number=number: settled.append((number, refused)))  # type: ignore[misc]
-
-
-async def test_little_waits_for_the_interval_and_enough_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A flush costs the same however small it is; the first one finds nobody before it."""
-    monkeypatch.setattr(kafka, "_FLUSH_INTERVAL_S", PATIENCE_S)
-    broker, settled = Broker(), list[Refused | None]()
-    small = Record.of("t", b"k", b"x" * (_FLUSH_BYTES_ENOUGH // 4), [])
-    async with publishing(broker) as publisher:
-        for _ in range(4):
-            broker.answers.put_nowait(None)
-        publisher.publish([small], settled.append)
-        await until(lambda: settled == [None])
-        for _ in range(3):
-            publisher.publish([small], settled.append)
-            for _ in range(TURNS):
-                await asyncio.sleep(0)
-        assert len(broker.sizes) == 1, "three of them are not enough"
-        publisher.publish([small], settled.append)
-        await until(lambda: settled == [None] * 5)
-        assert len(broker.sizes) == 2
-        publisher.publish([small], settled.append)
-    assert settled == [None] * 6, "nobody waits for the interval when the publisher is told to stop"
-
-
-async def test_little_goes_when_the_interval_is_over() -> None:
-    """Also when nothing follows it."""
-    broker, settled = Broker(), list[Refused | None]()
-    async with publishing(broker) as publisher:
-        for number in range(1, 20):
-            broker.answers.put_nowait(None)
-            publisher.publish([Record.of("t", b"k", b"x", [])], settled.append)
-            await until(lambda number=number: len(settled) == number)  # type: ignore[misc]
-    assert len(broker.sizes) == 19
 
 
 async def test_much_that_arrives_meanwhile_goes_in_several_requests_and_in_its_order() -> None:
