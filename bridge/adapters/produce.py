@@ -101,7 +101,9 @@ class Batch:
                 self._first = self._last = timestamp
             elif timestamp > self._last:
                 self._last = timestamp
-            self._at, self._before = timestamp, b"\0" + varint(timestamp - self._first)
+            since = timestamp - self._first
+            self._before = b"\0" + (LENGTHS[since] if 0 <= since < SHORT_BYTES else varint(since))
+            self._at = timestamp
         self._bytes = total
         self.records = number + 1
         before = self._before
