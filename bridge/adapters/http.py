@@ -340,8 +340,6 @@ class Connection(asyncio.BufferedProtocol):
                 self._refuse(outcome)
             elif self._request is not None:
                 self._service.acknowledged(outcome, self._request.completed_s)
-                if self._request.head:
-                    self._requests.remember(self._request)
                 self._answer(200, b"", _ACKNOWLEDGED_BY[outcome])
             if not self._advancing:
                 self._advance()

@@ -2,13 +2,11 @@
 
 llhttp reads the bytes (Node.js's parser, strict, by way of httptools): it refuses what could be read in two ways, such as two
 lengths, a length with chunks, bare LF, obs-fold, NUL. What it lets through and a proxy before us might read otherwise is refused
-here. tests/http holds all of it. A head that a connection has had before, but for its digits, is not read again
-(tests/properties/test_familiar_heads.py).
+here. tests/http holds all of it.
 """
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from collections.abc import Sequence
 from email.utils import formatdate
@@ -42,14 +40,6 @@ _ONCE = frozenset(
 )
 """Headers with one value (RFC 9110 section 5.3): of two, a proxy before us may take the other."""
 
-_VARYING = re.compile(
-    rb"\r\n(content-length|x-hub-signature(?:-256)?): ((?:sha1=|sha256=)?)[0-9a-f]+(?=\r\n)", re.IGNORECASE
-)
-"""What differs between two heads of one client."""
-
-_LENGTH, _DIGITS = b"[0-9]{1,9}", b"[0-9A-Za-z]{1,64}"
-"""What may stand there, and cannot change what the bytes around it mean."""
-
 _VERSIONS = ("1.1", "1.0")
 _REASONS = {
     200: "OK",
@@ -67,8 +57,6 @@ _REASONS = {
 _COMMON = b"Server: instagram-bridge\r\nContent-Type: text/plain\r\nX-Content-Type-Options: nosniff\r\n"
 """On every answer."""
 
-_CONTENT_LENGTH = b"content-length"
-_HEAD_ENDS = b"\r\n\r\n"
 _WITHOUT_TEXT = b"Content-Length: 0\r\n\r\n"
 
 
@@ -82,7 +70,6 @@ class Request:
         pieces: of the body, for `read`.
         missing_bytes: of a body of a declared length.
         is_whole: whether all of the body has arrived.
-        head: the head's bytes, where they came with the body and nothing else; else none.
         is_last: whether its client wants the connection closed after the answer.
         delivery_id: given by the service to what is a delivery; sent with the answer.
         claimed_digest: what the service read of its signature.
@@ -90,7 +77,6 @@ class Request:
     """
 
     is_whole = False
-    head = b""
     delivery_id: str | None = None
     claimed_digest = b""
     completed_s = 0.0
@@ -100,43 +86,26 @@ class Request:
         method: bytes,
         target: bytes,
         version: str,
-        headers: dict[bytes, bytes],
-        repeated: Sequence[tuple[bytes, bytes]] = (),
+        headers: Sequence[tuple[bytes, bytes]],
         *,
         is_last: bool,
         upgrades: bool,
     ) -> None:
         self.method = method
         self.target = target
-        self.headers = headers
+        self.headers = found = dict(headers)
         self.is_last = is_last
         self.pieces: list[bytes] = []
         self._version = version
         self._upgrades = upgrades
-        self._repeated = repeated
+        self._repeated: Sequence[tuple[bytes, bytes]] = ()
+        if len(found) < len(headers):
+            found.update(reversed(headers))
+            self._repeated = headers
         # llhttp let nothing but digits pass, and blanks after them, of a number below 2^64; of zeros before it any, which int() does
         # not (4,300 digits).
-        length = headers.get(_CONTENT_LENGTH)
+        length = found.get(b"content-length")
         self.declared_bytes = self.missing_bytes = int(length.strip(b" \t").lstrip(b"0") or 0) if length else 0
-
-    @property
-    def is_peculiar(self) -> bool:
-        """Whether it ends the connection, or has a header twice."""
-        return self.is_last or self._upgrades or bool(self._repeated)
-
-    def keep_head(self, piece: bytes) -> None:
-        """Keep the head's bytes, if the piece is nothing but it and a body of a declared length."""
-        head = piece[: len(piece) - self.declared_bytes]
-        if self.declared_bytes and head.find(_HEAD_ENDS) == len(head) - len(_HEAD_ENDS):
-            self.head = head
-
-    def again(self, headers: dict[bytes, bytes], body: bytes) -> Request:
-        """The same with a whole body, and with headers of which some values are others."""
-        request = Request(self.method, self.target, self._version, headers, is_last=False, upgrades=False)
-        request.pieces.append(body)
-        request.missing_bytes = 0
-        request.is_whole = True
-        return request
 
     @property
     def path(self) -> bytes:
@@ -206,40 +175,6 @@ class Request:
         return answer(status, text, headers, last=last)
 
 
-class _FamiliarHead:
-    """The head of an authentic delivery: one that differs from it in nothing but length and signatures need not be parsed.
-
-    A client's heads are all like that, and a pattern tells it in a tenth of the time. It takes half a millisecond to make, so it is
-    not made for anybody's head.
-
-    Args:
-        head: its bytes.
-        request: what was read of it.
-    """
-
-    def __init__(self, head: bytes, request: Request) -> None:
-        self._request = request
-        self._varying = []
-        pattern, at = b"", 0
-        for found in _VARYING.finditer(head):
-            name = found[1].lower()
-            self._varying.append(name)
-            digits = _LENGTH if name == _CONTENT_LENGTH else _DIGITS
-            pattern += re.escape(head[at : found.start(2)]) + b"(%s%s)" % (found[2], digits)
-            at = found.end()
-        self._match = re.compile(pattern + re.escape(head[at:])).match
-
-    def request(self, data: bytes) -> Request | None:
-        """The request that these bytes are, from the first to the last; None where they have to be parsed to tell."""
-        found = self._match(data)
-        if found is None:
-            return None
-        headers = self._request.headers.copy()
-        headers.update(zip(self._varying, found.groups(), strict=True))
-        body = data[found.end() :]
-        return self._request.again(headers, body) if int(headers[_CONTENT_LENGTH]) == len(body) else None
-
-
 class Requests:
     """The requests of one connection: its bytes in, heads and bodies out.
 
@@ -254,8 +189,6 @@ class Requests:
         self.waiting: deque[Request] = deque()
         self.unparsed = b""
         self._http = HttpRequestParser(self)
-        self._familiar: _FamiliarHead | None = None
-        self._begun = False  # whether the parser is within a request
         self._arriving: Request | None = None  # the last one, until it is whole
         self._target = b""  # of the head that is being read
         self._headers: list[tuple[bytes, bytes]] = []  # of the same; then what comes as trailers
@@ -282,10 +215,7 @@ class Requests:
             data, self.unparsed = self.unparsed + data, b""
         size, at = len(data), 0
         if size <= _PARSED_BYTES_MAX and len(self.waiting) < PIPELINED_MAX:
-            if self._begun:
-                self._parse(data)
-            else:
-                self._parse_from_the_first_byte(bytes(data))
+            self._parse(data)
             return
         while at < size and len(self.waiting) < PIPELINED_MAX:
             until = at + _PARSED_BYTES_MAX
@@ -294,23 +224,6 @@ class Requests:
             self._parse(data[at:until])
             at = until
         self.unparsed = bytes(data[at:])
-
-    def remember(self, request: Request) -> None:
-        """Know the next head that is like this one's, which was an authentic delivery's; where it is a usual one."""
-        if self._familiar is None and not request.is_peculiar:
-            self._familiar = _FamiliarHead(request.head, request)
-            request.head = b""
-
-    def _parse_from_the_first_byte(self, piece: bytes) -> None:
-        """Parse what begins where a request does and, nearly always, ends where it does."""
-        request = None if self._familiar is None else self._familiar.request(piece)
-        if request is not None:
-            self.waiting.append(request)
-            return
-        before = len(self.waiting)
-        self._parse(piece)
-        if self._familiar is None and len(self.waiting) == before + 1:
-            self.waiting[-1].keep_head(piece)
 
     def _parse(self, piece: bytes | memoryview) -> None:
         self._fed += 1
@@ -328,10 +241,6 @@ class Requests:
     def _refuse(self, what: str) -> NoReturn:
         self._fault = BadRequest(what)
         raise self._fault
-
-    def on_message_begin(self) -> None:
-        """Begin a request, with its first byte."""
-        self._begun = True
 
     def on_url(self, target: bytes) -> None:
         """Take the request line's target, or a piece of it."""
@@ -353,17 +262,11 @@ class Requests:
         # What came in one piece is shorter.
         if self._fed > self._began and max(map(len, chain((target,), *headers))) > LINE_BYTES_MAX:
             self._refuse("too long a line")
-        found = dict(headers)
-        repeated: Sequence[tuple[bytes, bytes]] = ()
-        if len(found) < len(headers):
-            found.update(reversed(headers))
-            repeated = headers
         request = self._arriving = Request(
             http.get_method(),
             target,
             http.get_http_version(),
-            found,
-            repeated,
+            headers,
             is_last=not http.should_keep_alive(),
             upgrades=http.should_upgrade(),
         )
@@ -380,7 +283,6 @@ class Requests:
         """End the body, and the trailers."""
         if len(self._headers) > HEADERS_MAX:
             self._refuse("too many trailers")
-        self._begun = False
         if self._arriving is not None:
             self._arriving.is_whole = True
             self._arriving = None
