@@ -52,8 +52,8 @@ _TOGETHER_DELIVERIES, _TOGETHER_BYTES = 32, 64 * 1024
 """Deliveries that are taken together: 1 to 2 ms of work. More would leave Kafka idle meanwhile, fewer would be smaller batches."""
 
 _STEP_INTERVAL_S = 0.001
-"""Between the beginnings of two such steps that are not full. A step and the flush that follows it cost a tenth of a millisecond, and the
-broker as much, however few deliveries are in them: at a third of full load that was half of all CPU."""
+"""Between the beginnings of two such steps, where the second is not full; asyncio's timers make it two at most. A step and the flush that
+follows cost a tenth of a millisecond, and the broker as much, however few deliveries are in them: at a third of full load half of all CPU."""
 
 _log = structlog.get_logger()
 
@@ -98,7 +98,7 @@ class Webhook:
         self._telemetry = telemetry
         self._loop = asyncio.get_running_loop()
         self._arrived: deque[tuple[Request, bytes, int, Answer]] = deque()  # as many as the intake holds bytes for
-        self._step: asyncio.Handle | None = None  # the next, which will take what has arrived
+        self._step: asyncio.Handle | None = None  # the next, or the one that is under way
         self._next_s = 0.0  # when it may begin although it is not full, by the monotonic clock, which is the loop's
         self._sweep()
 
@@ -162,17 +162,16 @@ class Webhook:
         """Take a whole body; ``answered`` is called once, later."""
         completed_s = request.completed_s = monotonic()
         self._arrived.append((request, body, time_ns() // 1_000_000, answered))
-        if self._step is None or len(self._arrived) == _TOGETHER_DELIVERIES:
-            self._schedule(completed_s)
+        if self._step is None and completed_s < self._next_s:
+            self._step = self._loop.call_at(self._next_s, self._take_some)
+        elif self._step is None or len(self._arrived) == _TOGETHER_DELIVERIES:
+            self._take_soon()
 
-    def _schedule(self, now_s: float) -> None:
-        """Let the next step begin: soon when it is full or the last one is long ago, else when it is."""
+    def _take_soon(self) -> None:
+        """Let the next step begin in the next turn of the loop, if there is anything for it."""
         if self._step is not None:
             self._step.cancel()
-        if len(self._arrived) >= _TOGETHER_DELIVERIES or now_s >= self._next_s:
-            self._step = self._loop.call_soon(self._take_some)
-        else:
-            self._step = self._loop.call_at(self._next_s, self._take_some)
+        self._step = self._loop.call_soon(self._take_some) if self._arrived else None
 
     def _take_some(self) -> None:
         """Authenticate what has arrived meanwhile, and hand it to the intake together, in its order.
@@ -180,14 +179,11 @@ class Webhook:
         In bounded steps, so that Kafka has the first of them while the next are worked on.
         """
         authentic: list[Arrived] = []
-        began_s = monotonic()
-        self._step = None
-        self._next_s = began_s + _STEP_INTERVAL_S
+        self._next_s = monotonic() + _STEP_INTERVAL_S
         try:
             self._authenticate_some(authentic)
         finally:  # whatever became of one, the others are not to wait for ever
-            if self._arrived:
-                self._schedule(began_s)
+            self._take_soon()  # this step was full, if something is left
             if authentic:
                 self._telemetry.authenticated([delivery for delivery, _ in authentic])
                 self._intake.take(authentic)

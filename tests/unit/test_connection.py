@@ -17,7 +17,7 @@ import pytest
 from bridge.adapters import http, webhook
 from bridge.adapters.http import HEAD_BYTES_MAX, HEAD_TIMEOUT_S, IDLE_TIMEOUT_S
 from bridge.adapters.http_messages import Request
-from bridge.adapters.webhook import _TOGETHER_DELIVERIES, PATH, Webhook
+from bridge.adapters.webhook import _TOGETHER_BYTES, _TOGETHER_DELIVERIES, PATH, Webhook
 from bridge.encoding import DeadLetterEncoder
 from bridge.errors import Refused
 from bridge.intake import Intake
@@ -142,6 +142,23 @@ async def test_few_deliveries_wait_for_others_and_a_full_step_does_not(
         await loop.sock_sendall(clients[-1], DELIVERY)
         for client in clients:
             assert await statuses(client, 1) == [b"200"]
+
+
+async def test_what_is_left_by_a_full_step_does_not_wait(port: Port, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large bodies fill one before there are many of them; and who sends them is not even known yet."""
+    monkeypatch.setattr(webhook, "_STEP_INTERVAL_S", 2 * DEADLINE_S)
+    body = b"0" * _TOGETHER_BYTES
+    unsigned = head(f"Content-Length: {len(body)}") + body
+    with contextlib.ExitStack() as opened:
+        clients = [opened.enter_context(port.client()) for _ in range(4)]
+        # All but the last byte first, so that all become whole in the same turn.
+        for client in clients:
+            await asyncio.get_running_loop().sock_sendall(client, unsigned[:-1])
+        await port.until(lambda: port.intake.bytes_held == 4 * (len(body) - 1))
+        for client in clients:
+            client.send(unsigned[-1:])
+        for client in clients:
+            assert await statuses(client, 1) == [b"401"]
 
 
 async def test_few_deliveries_go_when_the_interval_is_over(port: Port) -> None:
