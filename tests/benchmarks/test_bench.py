@@ -89,6 +89,8 @@ async def test_parts_of_a_window_come_to_the_whole(tmp_path: Path) -> None:
     assert len(result["parts"]) == 3
     assert sum(part["deliveries"] for part in result["parts"]) == result["deliveries"]
     assert sum(part["seconds"] for part in result["parts"]) == pytest.approx(result["seconds"])
+    stolen_s = sum(part["stolen_share"] * part["seconds"] for part in result["parts"])
+    assert stolen_s == pytest.approx(result["stolen_share"] * result["seconds"])
     assert all(part["rss_bytes"] > 0 for part in result["parts"])
 
 
