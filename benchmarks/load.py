@@ -24,7 +24,7 @@ from pathlib import Path
 import msgspec
 from bodies import requests
 from job import Job, Part, Result
-from procfs import core_seconds, cpu_seconds, family, peak_rss_bytes, stolen_seconds
+from procfs import Core, core_seconds, cpu_seconds, family, peak_rss_bytes
 
 DRAIN_DEADLINE_S = 10.0
 """For the last answers; the bridge refuses after three seconds."""
@@ -134,8 +134,8 @@ class Generator:
             broker_cpu_s=None if self._job.broker_pid is None else after.broker_s - before.broker_s,
             load_cpu_s=after.load_s - before.load_s,
             cores_busy={
-                core: (busy - before.cores[core][0]) / max(total - before.cores[core][1], 1e-9)
-                for core, (busy, total) in after.cores.items()
+                number: (core.busy - before.cores[number].busy) / max(core.total - before.cores[number].total, 1e-9)
+                for number, core in after.cores.items()
             },
             stolen_share=_stolen_share(before, after),
             rss_bytes=before.rss_bytes,
@@ -154,7 +154,6 @@ class Generator:
             broker_s=0.0 if job.broker_pid is None else cpu_seconds(job.broker_pid),
             load_s=time.process_time(),
             cores=core_seconds(),
-            stolen_s=stolen_seconds(),
         )
 
     def _connect(self) -> None:
@@ -233,12 +232,12 @@ class _Measured(msgspec.Struct):
     peak_rss_bytes: int
     broker_s: float
     load_s: float
-    cores: dict[int, tuple[float, float]]
-    stolen_s: float
+    cores: dict[int, Core]
 
 
 def _stolen_share(begin: _Measured, end: _Measured) -> float:
-    return (end.stolen_s - begin.stolen_s) / (end.at - begin.at) / len(end.cores)
+    stolen_s = sum(core.stolen - begin.cores[number].stolen for number, core in end.cores.items())
+    return stolen_s / (end.at - begin.at) / len(end.cores)
 
 
 def _rss_bytes(pid: int) -> int:

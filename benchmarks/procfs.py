@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _UTIME = 11  # of the fields after the process's name in /proc/PID/stat, as are the next ones
@@ -52,18 +53,22 @@ def _status_bytes(pid: int, name: str) -> int:
     return 0
 
 
-def stolen_seconds() -> float:
-    """How long since boot a hypervisor had cores of ours at work for somebody else, of all cores together."""
-    return int(Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:][_STEAL]) / _TICKS_PER_S
+class Core(NamedTuple):
+    """A core's seconds since boot: busy with whatever, of these for another machine of the same hypervisor, and all."""
+
+    busy: float
+    stolen: float
+    total: float
 
 
-def core_seconds() -> dict[int, tuple[float, float]]:
-    """For every core the seconds since boot that it was busy, and all of them."""
+def core_seconds() -> dict[int, Core]:
+    """Every core's."""
     cores = {}
     for line in Path("/proc/stat").read_text().splitlines():
         name, *figures = line.split()
         if name.startswith("cpu") and name != "cpu":
             ticks = [int(figure) for figure in figures[:8]]  # the rest is counted in these already
             total = sum(ticks)
-            cores[int(name[3:])] = ((total - ticks[_IDLE] - ticks[_IOWAIT]) / _TICKS_PER_S, total / _TICKS_PER_S)
+            seconds = (each / _TICKS_PER_S for each in (total - ticks[_IDLE] - ticks[_IOWAIT], ticks[_STEAL], total))
+            cores[int(name[3:])] = Core(*seconds)
     return cores
