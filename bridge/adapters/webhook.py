@@ -106,14 +106,19 @@ class Webhook:
         """Make the protocol of a new connection."""
         return Connection(self, self._loop)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no connection is open, and no delivery waits for its step: not even one whose client is gone."""
+        return not self.connections and not self._arrived
+
     async def stop(self, timeout_s: float) -> None:
-        """Close idle connections, let the others have their answers, and cut what is left when the time is over."""
+        """Close idle connections, hand over what has arrived, let the clients have their answers; cut what is left when the time is over."""
         self.stopping = True
         for connection in list(self.connections):
             connection.close_when_idle()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
-                while self.connections:  # noqa: ASYNC110 - once in a process's life
+                while not self.is_idle:  # noqa: ASYNC110 - once in a process's life
                     await asyncio.sleep(_STOP_INTERVAL_S)
         for connection in list(self.connections):
             connection.abort()

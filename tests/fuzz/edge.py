@@ -126,7 +126,7 @@ class Edge:
         try:
             answered = await self.sent(pieces, hang_up=hang_up)
             async with asyncio.timeout(ANSWER_DEADLINE_S):
-                while self._webhook.connections or self._intake.deliveries_in_flight:  # noqa: ASYNC110 - no event tells
+                while not self._webhook.is_idle or self._intake.deliveries_in_flight:  # noqa: ASYNC110 - no event tells
                     await asyncio.sleep(0)
             self._check(stream, answered, time.thread_time() - began)
         except Exception as error:

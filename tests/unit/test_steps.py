@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
+import struct
 
 import pytest
 
@@ -53,3 +55,20 @@ async def test_few_deliveries_go_when_the_interval_is_over(port: Port) -> None:
         for _ in range(20):
             await asyncio.get_running_loop().sock_sendall(client, DELIVERY)
             assert await statuses(client, 1) == [b"200"]
+
+
+async def test_stopping_hands_over_a_delivery_whose_client_is_gone(port: Port, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for its answer, but it has arrived, and what comes after `stop` closes the publisher and the spool."""
+    monkeypatch.setattr(webhook, "_STEP_INTERVAL_S", 0.2)
+    loop = asyncio.get_running_loop()
+    with port.client() as client:
+        await loop.sock_sendall(client, DELIVERY)
+        assert await statuses(client, 1) == [b"200"]
+        await loop.sock_sendall(client, DELIVERY)
+        await port.until(lambda: port.intake.bytes_held == len(BODY))
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closing it is a reset
+    await port.until(lambda: not port.webhook.connections)
+    assert not port.webhook.is_idle
+    await port.webhook.stop(DEADLINE_S)
+    await port.until(lambda: port.intake.deliveries_in_flight == 0)
+    assert port.intake.bytes_held == 0
