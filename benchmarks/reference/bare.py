@@ -5,7 +5,7 @@ the record has 8 fields and no headers; there are no limits, no time-outs, no ev
 story, and pipelined requests are not kept in order. A bound, not a server: it shows what is left to win without leaving
 Python. It shares no code with the bridge, so what makes one slower does not hide in the other.
 
-The parser is the bridge's own, httptools.
+Parser and event loop are the bridge's own, httptools and uvloop.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import time
 from typing import cast
 
 import msgspec
+import uvloop
 from aiokafka import AIOKafkaProducer
 from aiokafka.partitioner import murmur2
 from aiokafka.producer.message_accumulator import BatchBuilder
@@ -182,4 +183,5 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main())

@@ -14,6 +14,7 @@ import asyncio
 import mmap
 import socket
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import msgspec
 
@@ -93,9 +94,7 @@ class _Framed(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if not isinstance(transport, asyncio.Transport):
-            raise TypeError("a socket pair gives a stream transport")
-        self.transport = transport
+        self.transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
@@ -212,4 +211,4 @@ class KeeperEnd(_Framed):
 async def connect(end: _Framed, side: socket.socket) -> None:
     """Run an end on its side of the socket pair."""
     side.setblocking(False)  # noqa: FBT003 - the socket module takes no keyword
-    await asyncio.get_running_loop().create_connection(lambda: end, sock=side)
+    await asyncio.get_running_loop().create_unix_connection(lambda: end, sock=side)

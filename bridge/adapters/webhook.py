@@ -52,7 +52,7 @@ _TOGETHER_DELIVERIES, _TOGETHER_BYTES = 32, 64 * 1024
 """Deliveries that are taken together: 1 to 2 ms of work. More would leave Kafka idle meanwhile, fewer would be smaller batches."""
 
 _STEP_INTERVAL_S = 0.001
-"""Between the beginnings of two such steps, where the second is not full; asyncio's timers make it two at most. A step and the flush that
+"""Between the beginnings of two such steps, where the second is not full; the loop's timers make it two at most. A step and the flush that
 follows cost a tenth of a millisecond, and the broker as much, however few deliveries are in them: at a third of full load half of all CPU."""
 
 _log = structlog.get_logger()

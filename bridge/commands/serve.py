@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import click
+import uvloop
 
 from bridge.adapters.keeper import ModeFlag, WorkerEnd, connect
 from bridge.app import Serving, run
@@ -33,7 +34,9 @@ def command(env_file: Path | None, *, worker: str | None) -> None:
     """
     settings, _ = load(Settings, env_file)
     configure_logging(settings.log_format, settings.log_level)
-    if asyncio.run(_serve(settings, worker, lambda: load(Settings, env_file)[0])):
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        interrupted = runner.run(_serve(settings, worker, lambda: load(Settings, env_file)[0]))
+    if interrupted:
         sys.exit(_INTERRUPTED)
 
 

@@ -13,6 +13,7 @@ from random import Random
 
 import click
 import structlog
+import uvloop
 
 from tests.fuzz.edge import Edge
 from tests.fuzz.parsing import Finding, Parsing
@@ -57,10 +58,11 @@ def main(*, target: str, seed: int | None, seconds: float, cases: int | None, fi
     """Feed bytes that nobody should send to the parsing and to the public port; exit code 1 when something was found."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("critical"))
     seed = time.time_ns() if seed is None else seed
-    findings = [
-        asyncio.run(fuzz(each, seed, first=first, cases=cases, seconds=seconds))
-        for each in (TARGETS if target == "all" else (target,))
-    ]
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # as `bridge serve` has it
+        findings = [
+            runner.run(fuzz(each, seed, first=first, cases=cases, seconds=seconds))
+            for each in (TARGETS if target == "all" else (target,))
+        ]
     sys.exit(any(findings))
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import socket
+import stat
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -122,14 +124,21 @@ async def keeper(tmp_path: Path) -> AsyncIterator[Keeper]:
     await made.spool.close()
 
 
-def descriptors() -> int:
-    """How many this process has open."""
-    return len(list(Path("/proc/self/fd").iterdir()))
+def sockets() -> int:
+    """How many this process has open; the loop opens other descriptors when it first needs them."""
+    return sum(is_socket(entry) for entry in os.scandir("/proc/self/fd"))
+
+
+def is_socket(entry: os.DirEntry[str]) -> bool:
+    """Whether that is one; the listing's own descriptor is gone by now."""
+    with contextlib.suppress(FileNotFoundError):
+        return stat.S_ISSOCK(entry.stat().st_mode)
+    return False
 
 
 async def until_all_closed(before: int) -> None:
-    """Until no more descriptors are open than before."""
-    await until(lambda: descriptors() <= before, "the end of every socket")
+    """Until no more sockets are open than before."""
+    await until(lambda: sockets() <= before, "the end of every socket")
 
 
 async def until_logged(logs: list[Any], event: str, times: int) -> list[Any]:
@@ -146,8 +155,8 @@ async def until_logged(logs: list[Any], event: str, times: int) -> list[Any]:
 async def test_place_whose_worker_cannot_be_started_is_tried_again_after_a_pause(
     keeper: Keeper, machine: Machine, refusal: Exception, error: str, problem: str
 ) -> None:
-    """At the start as later; each attempt is one line that says why, and leaves no descriptor."""
-    before = descriptors()
+    """At the start as later; each attempt is one line that says why, and leaves no socket."""
+    before = sockets()
     machine.refusal = refusal
     with capture_logs() as logs:
         async with asyncio.TaskGroup() as tasks:
@@ -194,9 +203,9 @@ async def test_worker_that_the_keeper_cannot_reach_is_ended_and_replaced(
     keeper: Keeper, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A process without a way to the spool must not take deliveries."""
-    before = descriptors()
+    before = sockets()
     loop = asyncio.get_running_loop()
-    create_connection = loop.create_connection
+    create_unix_connection = loop.create_unix_connection
     refused: list[asyncio.Protocol] = []
 
     async def connecting(make: Callable[[], asyncio.Protocol], **options: Any) -> object:  # noqa: ANN401 - as Python's
@@ -204,9 +213,9 @@ async def test_worker_that_the_keeper_cannot_reach_is_ended_and_replaced(
         if not isinstance(protocol, WorkerEnd) and not refused:
             refused.append(protocol)
             raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
-        return await create_connection(lambda: protocol, **options)
+        return await create_unix_connection(lambda: protocol, **options)
 
-    monkeypatch.setattr(loop, "create_connection", connecting)
+    monkeypatch.setattr(loop, "create_unix_connection", connecting)
     with capture_logs() as logs:
         async with keeper.front():
             assert len(machine.spawned) == 3
@@ -220,9 +229,9 @@ async def test_worker_that_is_being_started_when_the_keeper_gives_up_is_ended(
     keeper: Keeper, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """None is left behind, not even one that the keeper has no way to yet."""
-    before = descriptors()
+    before = sockets()
     loop = asyncio.get_running_loop()
-    create_connection, never = loop.create_connection, asyncio.Event()
+    create_unix_connection, never = loop.create_unix_connection, asyncio.Event()
     connecting_now: list[asyncio.Protocol] = []
 
     async def connecting(make: Callable[[], asyncio.Protocol], **options: Any) -> object:  # noqa: ANN401 - as Python's
@@ -230,9 +239,9 @@ async def test_worker_that_is_being_started_when_the_keeper_gives_up_is_ended(
         if not isinstance(protocol, WorkerEnd):
             connecting_now.append(protocol)
             await never.wait()
-        return await create_connection(lambda: protocol, **options)
+        return await create_unix_connection(lambda: protocol, **options)
 
-    monkeypatch.setattr(loop, "create_connection", connecting)
+    monkeypatch.setattr(loop, "create_unix_connection", connecting)
     front = keeper.front()
     beginning = asyncio.create_task(front.__aenter__())
     await until(lambda: len(connecting_now) == 2, "two processes without a way to them")
