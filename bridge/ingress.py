@@ -51,6 +51,7 @@ class Ingress(Serving):
             verify_token=settings.verify_token.get_secret_value(),
             body_bytes_max=settings.body_bytes_max,
             telemetry=self.telemetry,
+            workers=settings.workers,
         )
         loop = asyncio.get_running_loop()
         try:

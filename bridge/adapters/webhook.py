@@ -55,6 +55,10 @@ _STEP_INTERVAL_S = 0.001
 """Between the beginnings of two such steps, where the second is not full; the loop's timers make it two at most. A step and the flush that
 follows cost a tenth of a millisecond, and the broker as much, however few deliveries are in them: at a third of full load half of all CPU."""
 
+_STEP_INTERVAL_MAX_S = 0.005
+"""With several workers, of which each has a part of the deliveries, and the broker as many flushes as all of them send: so long does Kafka's
+own producer wait (linger.ms)."""
+
 _log = structlog.get_logger()
 
 
@@ -75,6 +79,10 @@ class Webhook:
         verify_token: what Meta must know; may be replaced too.
         body_bytes_max: the largest body.
         telemetry: counts.
+        workers: processes that share the port.
+
+    Attributes:
+        step_interval_s: between the beginnings of two steps, where the second is not full.
     """
 
     def __init__(
@@ -85,12 +93,14 @@ class Webhook:
         verify_token: str,
         body_bytes_max: int,
         telemetry: Telemetry,
+        workers: int = 1,
     ) -> None:
         self.app_secrets = app_secrets
         self.verify_token = verify_token
         self.connections: set[Connection] = set()
         self.stopping = False
         self.body_bytes_max = body_bytes_max
+        self.step_interval_s = min(workers * _STEP_INTERVAL_S, _STEP_INTERVAL_MAX_S)
         self.hold: Callable[[int], None] = intake.hold
         self.release: Callable[[int], None] = intake.release
         self.acknowledged: Callable[[Acknowledger, float], None] = telemetry.acknowledged
@@ -184,7 +194,7 @@ class Webhook:
         In bounded steps, so that Kafka has the first of them while the next are worked on.
         """
         authentic: list[Arrived] = []
-        self._next_s = monotonic() + _STEP_INTERVAL_S
+        self._next_s = monotonic() + self.step_interval_s
         try:
             self._authenticate_some(authentic)
         finally:  # whatever became of one, the others are not to wait for ever

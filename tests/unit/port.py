@@ -69,8 +69,8 @@ class Port:
 
 
 @contextlib.asynccontextmanager
-async def opened() -> AsyncIterator[Port]:
-    """One that publishes nothing."""
+async def opened(workers: int = 1) -> AsyncIterator[Port]:
+    """One that publishes nothing, as one of so many workers has it."""
     telemetry = Telemetry()
     intake = Intake(publisher=Kafka(), spool=None, found=telemetry.found, body_bytes_max=BODY_BYTES_MAX)
     dead_letters = DeadLetterEncoder(SCHEMAS[DEAD_LETTER], PREFIXES[DEAD_LETTER])
@@ -81,6 +81,7 @@ async def opened() -> AsyncIterator[Port]:
         verify_token="token",  # noqa: S106 - guards nothing
         body_bytes_max=BODY_BYTES_MAX,
         telemetry=telemetry,
+        workers=workers,
     )
     server = await asyncio.get_running_loop().create_server(webhook, "127.0.0.1", 0)
     yield Port(intake, webhook, server.sockets[0].getsockname()[1])
