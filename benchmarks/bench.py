@@ -93,7 +93,7 @@ def machine(kafka: str | None) -> dict[str, str]:
         "kernel": platform.release(),
         "kafka": f"{KAFKA_VERSION}, packaged" if kafka is None else kafka,
         "python": sys.version,
-        **{name: version(name) for name in ("instagram-kafka-bridge", "aiohttp", "aiokafka", "msgspec")},
+        **{name: version(name) for name in ("instagram-kafka-bridge", "aiokafka", "httptools", "msgspec", "uvloop")},
     }
 
 
