@@ -17,6 +17,7 @@ from functools import partial
 from itertools import chain
 from statistics import median
 
+import uvloop
 from aiokafka import AIOKafkaProducer
 from bodies import requests
 
@@ -104,6 +105,7 @@ class Steps:
             verify_token=SECRET,
             body_bytes_max=RECORD_BYTES_MAX,
             telemetry=self._telemetry,
+            workers=1,
         )
 
     def authenticate(self) -> None:
@@ -257,7 +259,8 @@ def main() -> None:
     parser.add_argument("--events", nargs="+", type=int, default=[1, 100], help="events per delivery [1 100]")
     parser.add_argument("--rounds", type=int, default=7, help="medians are shown [%(default)s]")
     given = parser.parse_args()
-    columns = {events: asyncio.run(measure(Steps(events), given.rounds)) for events in given.events}
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # as `bridge serve` has it
+        columns = {events: runner.run(measure(Steps(events), given.rounds)) for events in given.events}
     print("CPU µs per event".ljust(18) + "".join(f"{events} per delivery".rjust(18) for events in columns))
     for name in next(iter(columns.values())):
         print(name.ljust(18) + "".join(f"{column[name]:.2f}".rjust(18) for column in columns.values()))

@@ -93,7 +93,7 @@ class Webhook:
         verify_token: str,
         body_bytes_max: int,
         telemetry: Telemetry,
-        workers: int = 1,
+        workers: int,
     ) -> None:
         self.app_secrets = app_secrets
         self.verify_token = verify_token
@@ -109,7 +109,7 @@ class Webhook:
         self._loop = asyncio.get_running_loop()
         self._arrived: deque[tuple[Request, bytes, int, Answer]] = deque()  # as many as the intake holds bytes for
         self._step: asyncio.Handle | None = None  # the next, or the one that is under way
-        self._next_s = 0.0  # when it may begin although it is not full, by the monotonic clock, which is the loop's
+        self._next_s = 0.0  # when it may begin although it is not full, by the monotonic clock; uvloop's own stands still for a turn
         self._sweep()
 
     def __call__(self) -> Connection:
@@ -178,7 +178,7 @@ class Webhook:
         completed_s = request.completed_s = monotonic()
         self._arrived.append((request, body, time_ns() // 1_000_000, answered))
         if self._step is None and completed_s < self._next_s:
-            self._step = self._loop.call_at(self._next_s, self._take_some)
+            self._step = self._loop.call_later(self._next_s - completed_s, self._take_some)
         elif self._step is None or len(self._arrived) == _TOGETHER_DELIVERIES:
             self._take_soon()
 

@@ -23,8 +23,13 @@ FINDINGS_MAX = 20
 """Then it ends: they have a common cause."""
 
 
-async def fuzz(target: str, seed: int, *, first: int = 0, cases: int | None = None, seconds: float = 0) -> list[int]:
+def fuzz(target: str, seed: int, *, first: int = 0, cases: int | None = None, seconds: float = 0) -> list[int]:
     """Run cases of one target, so many or for so long; the numbers of those that failed, each with its input in a file."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # as `bridge serve` has it
+        return runner.run(_fuzz(target, seed, first=first, cases=cases, seconds=seconds))
+
+
+async def _fuzz(target: str, seed: int, *, first: int, cases: int | None, seconds: float) -> list[int]:
     fuzzed = Parsing() if target == "parsing" else await Edge.opened()
     findings: list[int] = []
     number = first
@@ -58,11 +63,10 @@ def main(*, target: str, seed: int | None, seconds: float, cases: int | None, fi
     """Feed bytes that nobody should send to the parsing and to the public port; exit code 1 when something was found."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("critical"))
     seed = time.time_ns() if seed is None else seed
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # as `bridge serve` has it
-        findings = [
-            runner.run(fuzz(each, seed, first=first, cases=cases, seconds=seconds))
-            for each in (TARGETS if target == "all" else (target,))
-        ]
+    findings = [
+        fuzz(each, seed, first=first, cases=cases, seconds=seconds)
+        for each in (TARGETS if target == "all" else (target,))
+    ]
     sys.exit(any(findings))
 
 

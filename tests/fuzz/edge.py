@@ -11,19 +11,15 @@ from typing import Self
 from urllib.parse import unquote_plus
 
 from bridge.adapters.webhook import Webhook
-from bridge.encoding import DeadLetterEncoder
 from bridge.errors import NotAcknowledged, Refused
 from bridge.intake import Intake
 from bridge.local.jvm import free_port
-from bridge.pipeline import Pipeline
 from bridge.record import Record
-from bridge.routing import DEAD_LETTER
 from bridge.signature import AppSecret
-from bridge.telemetry import Telemetry
 from tests.fuzz.mutation import mutated
 from tests.fuzz.parsing import Finding
 from tests.fuzz.requests import HEADERS, HTTP_TOKENS, SECRET, TOKEN, VERIFICATION, Signed
-from tests.unit.street import ENCODERS, PREFIXES, SCHEMAS
+from tests.unit.port import put_together
 
 BODY_BYTES_MAX = 16 * 1024
 ANSWER_DEADLINE_S = 15
@@ -88,20 +84,11 @@ class Edge:
     async def opened(cls) -> Self:
         """One that listens; `close` ends it."""
         publisher = Remembering()
-        telemetry = Telemetry()
-        intake = Intake(publisher=publisher, spool=None, found=telemetry.found, body_bytes_max=BODY_BYTES_MAX)
-        intake.pipeline = Pipeline(
-            topic_prefix="fuzz",
-            encoders=ENCODERS,
-            dead_letters=DeadLetterEncoder(SCHEMAS[DEAD_LETTER], PREFIXES[DEAD_LETTER]),
-            record_bytes_max=1 << 20,
-        )
-        webhook = Webhook(
-            intake=intake,
+        intake, webhook = put_together(
+            publisher,
             app_secrets=[AppSecret("other", b"another"), AppSecret("main", SECRET)],
             verify_token=TOKEN,
             body_bytes_max=BODY_BYTES_MAX,
-            telemetry=telemetry,
         )
         loop = asyncio.get_running_loop()
         port = free_port()

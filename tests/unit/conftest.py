@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
 
 import pytest
 import uvloop
@@ -21,3 +22,9 @@ async def port() -> AsyncIterator[Port]:
     """A public port."""
     async with opened() as port:
         yield port
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where the spool is; made by it."""
+    return tmp_path / "spool"

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from bridge.adapters.webhook import PATH, Webhook
 from bridge.encoding import DeadLetterEncoder
 from bridge.errors import Refused
-from bridge.intake import Intake
+from bridge.intake import Intake, Publisher
 from bridge.pipeline import Pipeline
 from bridge.record import Record
 from bridge.routing import DEAD_LETTER
@@ -68,21 +68,34 @@ class Port:
                 await asyncio.sleep(0)
 
 
-@contextlib.asynccontextmanager
-async def opened(workers: int = 1) -> AsyncIterator[Port]:
-    """One that publishes nothing, as one of so many workers has it."""
+def put_together(
+    publisher: Publisher,
+    *,
+    app_secrets: Sequence[AppSecret] = (AppSecret("main", SECRET),),
+    verify_token: str = "token",  # noqa: S107 - guards nothing
+    body_bytes_max: int = BODY_BYTES_MAX,
+    workers: int = 1,
+) -> tuple[Intake, Webhook]:
+    """What serves a public port, as one of so many workers has it: without a spool, over any publisher."""
     telemetry = Telemetry()
-    intake = Intake(publisher=Kafka(), spool=None, found=telemetry.found, body_bytes_max=BODY_BYTES_MAX)
+    intake = Intake(publisher=publisher, spool=None, found=telemetry.found, body_bytes_max=body_bytes_max)
     dead_letters = DeadLetterEncoder(SCHEMAS[DEAD_LETTER], PREFIXES[DEAD_LETTER])
     intake.pipeline = Pipeline(topic_prefix="t", encoders=ENCODERS, dead_letters=dead_letters, record_bytes_max=1 << 20)
     webhook = Webhook(
         intake=intake,
-        app_secrets=[AppSecret("main", SECRET)],
-        verify_token="token",  # noqa: S106 - guards nothing
-        body_bytes_max=BODY_BYTES_MAX,
+        app_secrets=app_secrets,
+        verify_token=verify_token,
+        body_bytes_max=body_bytes_max,
         telemetry=telemetry,
         workers=workers,
     )
+    return intake, webhook
+
+
+@contextlib.asynccontextmanager
+async def opened(workers: int = 1) -> AsyncIterator[Port]:
+    """One that publishes nothing, as one of so many workers has it."""
+    intake, webhook = put_together(Kafka(), workers=workers)
     server = await asyncio.get_running_loop().create_server(webhook, "127.0.0.1", 0)
     yield Port(intake, webhook, server.sockets[0].getsockname()[1])
     server.close()

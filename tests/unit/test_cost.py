@@ -18,20 +18,14 @@ from types import FrameType
 import pytest
 
 from bridge.adapters.http import Connection
-from bridge.adapters.webhook import _TOGETHER_DELIVERIES, PATH, Webhook
-from bridge.encoding import DeadLetterEncoder
+from bridge.adapters.webhook import _TOGETHER_DELIVERIES, PATH
 from bridge.errors import Refused
-from bridge.intake import Intake
-from bridge.pipeline import Pipeline
 from bridge.record import Record
-from bridge.routing import DEAD_LETTER
-from bridge.signature import AppSecret
-from bridge.telemetry import Telemetry
-from tests.unit.street import ACCOUNT, CUSTOMER, ENCODERS, PREFIXES, SCHEMAS
+from tests.unit.port import SECRET, put_together
+from tests.unit.street import ACCOUNT, CUSTOMER
 
-SECRET = b"secret"
 DELIVERIES = _TOGETHER_DELIVERIES  # so none waits for others
-CALLS_MAX = {1: 187, 10: 738, 100: 6200}
+CALLS_MAX = {1: 181, 10: 728, 100: 6180}
 """By events per delivery."""
 
 
@@ -94,19 +88,8 @@ async def calls_of(
 @pytest.mark.parametrize("events", CALLS_MAX)
 async def test_delivery_takes_no_more_calls_than_its_budget(events: int) -> None:
     """From bytes to records and the answer, per delivery of 1, 10 and 100 events."""
-    publisher, telemetry = Acknowledging(), Telemetry()
-    intake = Intake(publisher=publisher, spool=None, found=telemetry.found, body_bytes_max=1 << 20)
-    dead_letters = DeadLetterEncoder(SCHEMAS[DEAD_LETTER], PREFIXES[DEAD_LETTER])
-    intake.pipeline = Pipeline(
-        topic_prefix="cost", encoders=ENCODERS, dead_letters=dead_letters, record_bytes_max=1 << 20
-    )
-    webhook = Webhook(
-        intake=intake,
-        app_secrets=[AppSecret("main", SECRET)],
-        verify_token="token",  # noqa: S106 - guards nothing
-        body_bytes_max=1 << 20,
-        telemetry=telemetry,
-    )
+    publisher = Acknowledging()
+    _, webhook = put_together(publisher)
     deliveries = [delivery(number, events) for number in range(2 * DELIVERIES)]
     connections, clients = [], []
     for _ in range(DELIVERIES):

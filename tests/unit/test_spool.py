@@ -1,4 +1,4 @@
-"""The spool on a real disk: what was settled is there, in order, whatever happens to the process and to its files."""
+"""The spool on a real disk: what was settled is there, in order, whatever happens to the process and to the disk."""
 # ruff: noqa: ASYNC240 - a test alone on its loop may wait for the disk
 
 from __future__ import annotations
@@ -6,11 +6,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import resource
-import shutil
 import sqlite3
 import stat
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -18,98 +15,23 @@ from structlog.testing import capture_logs
 
 from bridge.adapters.spool import SqliteSpool
 from bridge.delivery import Delivery
-from bridge.errors import Misconfigured, Refused, SpoolFailed, SpoolFull
-
-BYTES_MAX = 1 << 30
-READ_BYTES = 4096
-PAGE_BYTES = 4096  # SQLite's default
-MARKER = b"for nobody else"
-RECEIVED_AT = 1_763_800_000_000
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Where the spool is; made by it."""
-    return tmp_path / "spool"
-
-
-def deliveries(count: int, *, first: int = 0, body_bytes: int = 300) -> list[Delivery]:
-    """Distinct ones, in their order."""
-    return [
-        Delivery(MARKER + b"%d".ljust(body_bytes, b".") % number, RECEIVED_AT + number, f"{number:032x}", "new")
-        for number in range(first, first + count)
-    ]
-
-
-async def put(spool: SqliteSpool, given: Sequence[Delivery]) -> list[Refused | None]:
-    """Put them all at once, and what became of each."""
-    outcomes: list[asyncio.Future[Refused | None]] = [asyncio.get_running_loop().create_future() for _ in given]
-    for delivery, outcome in zip(given, outcomes, strict=True):
-        spool.put(delivery, outcome.set_result)
-    return await asyncio.gather(*outcomes)
-
-
-def held(spool: SqliteSpool) -> tuple[int, int, int | None, bool]:
-    """Deliveries, bytes, the oldest one's time, and whether there is room."""
-    return spool.deliveries, spool.bytes, spool.oldest_received_at, spool.room
-
-
-EMPTY = (0, 0, None, True)
-
-
-async def drained(spool: SqliteSpool) -> list[Delivery]:
-    """Everything that it holds, as the intake takes it out."""
-    found: list[Delivery] = []
-    async with asyncio.timeout(30):
-        while spool.deliveries:
-            some = await spool.oldest(READ_BYTES)
-            if some:
-                found += some
-                await spool.forget(len(some))
-    return found
-
-
-@contextlib.asynccontextmanager
-async def opened(folder: Path, bytes_max: int = BYTES_MAX) -> AsyncIterator[SqliteSpool]:
-    """A spool over this folder."""
-    spool = SqliteSpool(folder, bytes_max)
-    try:
-        yield spool
-    finally:
-        await spool.close()
-
-
-def after_a_crash(folder: Path) -> Path:
-    """What the folder of a running spool would hold had it been killed now."""
-    copy = folder.with_name(f"{folder.name}-{len(list(folder.parent.iterdir()))}")
-    shutil.copytree(folder, copy)
-    return copy
-
-
-@contextlib.contextmanager
-def failing_disk(file_bytes_max: int = 0) -> Iterator[None]:
-    """Every write beyond that size fails; nothing may be printed meanwhile."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes_max, before[1]))
-    try:
-        with capture_logs():
-            yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-def files(folder: Path, pattern: str = "*") -> list[str]:
-    """Names in the folder."""
-    return sorted(path.name for path in folder.glob(pattern))
-
-
-async def left_behind(folder: Path, given: Sequence[Delivery]) -> Path:
-    """A file that an earlier run left, its log checkpointed."""
-    async with opened(folder) as spool:
-        assert await put(spool, given) == [None] * len(given)
-    [file] = folder.glob("spool-*.db")
-    return file
-
+from bridge.errors import Misconfigured, SpoolFailed, SpoolFull
+from tests.unit.spooled import (
+    BYTES_MAX,
+    EMPTY,
+    MARKER,
+    PAGE_BYTES,
+    READ_BYTES,
+    RECEIVED_AT,
+    after_a_crash,
+    deliveries,
+    drained,
+    failing_disk,
+    files,
+    held,
+    opened,
+    put,
+)
 
 # What is promised of a sound disk.
 
@@ -294,128 +216,6 @@ async def test_files_deleted_under_it_take_no_more(folder: Path) -> None:
         assert await drained(spool) == given
     async with opened(copy) as survivor:
         assert await drained(survivor) == given[10:]
-
-
-# What is promised of files that are damaged.
-
-
-def not_a_database(content: bytearray) -> None:
-    content[:] = b"#" * len(content)
-
-
-def truncated(content: bytearray) -> None:
-    del content[len(content) // 2 // PAGE_BYTES * PAGE_BYTES :]
-
-
-def garbage_in_the_middle(content: bytearray) -> None:
-    middle = len(content) // 2 // PAGE_BYTES * PAGE_BYTES
-    content[middle : middle + PAGE_BYTES] = b"#" * PAGE_BYTES
-
-
-def flipped_bit_in_a_body(content: bytearray) -> None:
-    content[content.index(MARKER + b"100.")] ^= 1
-
-
-def another_table(content: bytearray) -> None:
-    content[:] = content.replace(b"CREATE TABLE deliveries", b"CREATE TABLE detiveries")
-
-
-@pytest.mark.parametrize(
-    ("damage", "lost_max"),
-    [
-        (not_a_database, 200),
-        (truncated, 130),
-        (garbage_in_the_middle, 12),
-        (flipped_bit_in_a_body, 1),
-        (another_table, 200),
-    ],
-)
-async def test_file_that_is_damaged_is_set_aside_and_the_rest_drained(
-    folder: Path, damage: Callable[[bytearray], None], lost_max: int
-) -> None:
-    """What can be read is drained in order, unaltered, with newer ones after it; the file is kept and reported."""
-    given = deliveries(200)
-    file = await left_behind(folder, given)
-    content = bytearray(file.read_bytes())
-    damage(content)
-    file.write_bytes(content)
-
-    with capture_logs() as logs:
-        async with opened(folder) as spool:
-            newer = deliveries(10, first=200)
-            assert await put(spool, newer) == [None] * 10
-            found = await drained(spool)
-            assert spool.set_aside == 1
-            assert held(spool) == EMPTY
-
-    assert found == [each for each in given + newer if each in found]
-    assert newer == found[-10:]
-    assert 0 < 210 - len(found) <= lost_max
-    assert "spool_file_set_aside" in [line["event"] for line in logs]
-    assert files(folder, "*.db*") == [f"{file.name}.corrupt"]
-
-
-async def test_file_set_aside_does_not_take_the_place_of_another(folder: Path) -> None:
-    """Every one is kept: a person may still get something out of it."""
-    for content in (b"one", b"two"):
-        async with opened(folder) as spool:
-            await put(spool, deliveries(1))
-        [file] = folder.glob("spool-*.db")
-        file.write_bytes(content * 1000)
-    async with opened(folder) as spool:
-        assert spool.set_aside == 1, "said at the start, before anything else is spooled"
-    assert sorted(path.read_bytes()[:3] for path in folder.glob("*.corrupt")) == [b"one", b"two"]
-
-
-async def test_log_that_is_torn_loses_no_commit_before_the_tear(folder: Path) -> None:
-    """A torn tail of the log, as a power cut leaves it, is left out; every commit before it is there."""
-    async with opened(folder) as spool:
-        for delivery in deliveries(20):
-            await put(spool, [delivery])
-        copy = after_a_crash(folder)
-        await put(spool, deliveries(10, first=20))
-        torn = after_a_crash(folder)
-    [log] = torn.glob("*.db-wal")
-    [before] = copy.glob("*.db-wal")
-    whole = before.stat().st_size
-    with log.open("r+b") as file:
-        file.truncate(whole + (log.stat().st_size - whole) // 2)
-    async with opened(torn) as survivor:
-        assert await drained(survivor) == deliveries(20)
-        assert survivor.set_aside == 0
-
-
-async def test_file_that_is_empty_is_cleared_away(folder: Path) -> None:
-    """What a crash leaves between making a file and its first commit is no damage."""
-    folder.mkdir()
-    (folder / "spool-000007.db").touch()
-    async with opened(folder) as spool:
-        assert spool.set_aside == 0
-        assert files(folder, "*.db") == []
-
-
-async def test_disk_that_fails_at_the_start_is_no_damage(folder: Path) -> None:
-    """A file that cannot be opened now is not set aside, nor overtaken: the start is refused, and the next one finds it."""
-    given = deliveries(5)
-    await left_behind(folder, given)
-    with failing_disk(), pytest.raises(Misconfigured, match=r"spool-000001\.db"):
-        SqliteSpool(folder, BYTES_MAX)
-    async with opened(folder) as spool:
-        assert spool.set_aside == 0
-        assert await drained(spool) == given
-
-
-async def test_file_given_back_is_drained_again(folder: Path) -> None:
-    """One that was set aside and mended is taken up at the next start under its old name."""
-    given = deliveries(5)
-    file = await left_behind(folder, given)
-    file.rename(folder / "spool-000003.db.corrupt")
-    async with opened(folder) as spool:
-        assert spool.deliveries == 0
-        await put(spool, deliveries(5, first=5))
-    (folder / "spool-000003.db.corrupt").rename(folder / "spool-000003.db")
-    async with opened(folder) as spool:
-        assert await drained(spool) == given + deliveries(5, first=5)
 
 
 def test_sqlite_checks_what_the_spool_relies_on() -> None:

@@ -14,7 +14,7 @@ from hypothesis.strategies import integers, lists
 from bridge.adapters.spool import SqliteSpool
 from bridge.adapters.spool_file import ROW_OVERHEAD_BYTES
 from bridge.delivery import Delivery
-from tests.unit.test_spool import BYTES_MAX, READ_BYTES, RECEIVED_AT, failing_disk, put
+from tests.unit.spooled import BYTES_MAX, READ_BYTES, RECEIVED_AT, failing_disk, put
 
 SIZES = lists(integers(0, 2 * READ_BYTES), min_size=1, max_size=20)
 
